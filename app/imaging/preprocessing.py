@@ -1,0 +1,252 @@
+"""The only place that resamples, windows or crops; training and serving both stand on it.
+
+Two products are made from a `CtVolume`:
+
+* `preprocess`: the lung box as an isotropic `PreparedVolume`, for the detector;
+* `sample_crops`: axial slices around given points, for the characterisation network.
+
+Both work along the image's own axes, permuted and flipped to the nearest patient axes (slices from feet to head,
+rows from front to back, columns from right to left). A patient who lies rotated in the scanner therefore gives the
+networks the same array, and the affine carries the rotation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.imaging.lungs import LungMask
+from app.imaging.volume import CtVolume, Grid, PreparedVolume
+
+_PREFERRED_AXIS_LPS = (2, 1, 0)
+"""The patient axis (x, y, z = 0, 1, 2) that the canonical z, y and x array axes run along."""
+
+
+class PreprocessingSpec(BaseModel):
+    """What the detector is fed; a field of the training config, copied verbatim into the manifest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spacing_mm: float = Field(default=1.0, gt=0.2, le=5.0, description="Isotropic voxel spacing in mm.")
+    window_hu: tuple[float, float] = Field(
+        default=(-1024.0, 400.0), description="HU mapped linearly to 0..1; values outside are clipped."
+    )
+    lung_margin_mm: float = Field(default=6.0, ge=0.0, description="Margin kept around the lungs in mm.")
+    shape_multiple: int = Field(
+        default=16, ge=1, description="Every axis of the prepared array is padded to a multiple of this."
+    )
+
+    @model_validator(mode="after")
+    def _window_is_ordered(self) -> PreprocessingSpec:
+        if self.window_hu[0] >= self.window_hu[1]:
+            raise ValueError(f"window_hu must be (low, high), got {self.window_hu}")
+        return self
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the canonical JSON of the spec."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+class CropSpec(BaseModel):
+    """What the characterisation network is fed: axial slices through a candidate, in mm."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spacing_mm: float = Field(default=0.7, gt=0.1, le=3.0, description="In-plane pixel spacing of the crop in mm.")
+    size_px: int = Field(default=64, ge=8, description="Rows and columns of the crop.")
+    slice_offsets_mm: tuple[float, ...] = Field(
+        default=(-1.5, 0.0, 1.5),
+        min_length=1,
+        description="Where slices are taken, in mm along the slice axis from the candidate; the nearest slice is used.",
+    )
+    window_hu: tuple[float, float] = Field(default=(-1000.0, 400.0), description="HU mapped linearly to 0..1.")
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One output axis of a resampling: for each output index its two source indices and the second's weight."""
+
+    lower: NDArray[np.intp]
+    upper: NDArray[np.intp]
+    weight: NDArray[np.float32]
+
+
+def canonical(volume: CtVolume) -> tuple[NDArray[np.int16], Grid]:
+    """View of the voxels with array axes nearest to (S, P, L), and its grid; nothing is copied or interpolated.
+
+    Returns
+    -------
+    hu, grid
+        int16 view (z, y, x) and the grid that places it where the original lies.
+    """
+    direction = volume.grid.direction_lps_zyx
+    order = max(
+        permutations(range(3)),
+        key=lambda p: sum(abs(direction[_PREFERRED_AXIS_LPS[i], p[i]]) for i in range(3)),
+    )
+    flipped = [direction[_PREFERRED_AXIS_LPS[i], order[i]] < 0 for i in range(3)]
+    hu = volume.hu.transpose(order)[tuple(slice(None, None, -1 if f else 1) for f in flipped)]
+    columns = volume.grid.affine[:3, list(order)]
+    start = np.zeros(3)
+    for axis, source in enumerate(order):
+        if flipped[axis]:
+            start[source] = volume.grid.shape_zyx[source] - 1
+    affine = np.eye(4)
+    affine[:3, :3] = columns * np.where(flipped, -1.0, 1.0)
+    affine[:3, 3] = volume.grid.to_patient(start)
+    return hu, Grid(hu.shape, affine)
+
+
+def preprocess(volume: CtVolume, lungs: LungMask, spec: PreprocessingSpec, *, threads: int = 2) -> PreparedVolume:
+    """Crop to the lungs, resample to isotropic spacing and window, in one pass.
+
+    Parameters
+    ----------
+    volume
+        CT in HU, any orientation and spacing.
+    lungs
+        Lung mask of the same volume.
+    spec
+        Spacing, window, margin.
+    threads
+        Worker threads; the result is bit-identical for any number.
+
+    Returns
+    -------
+    PreparedVolume
+        float32 in 0..1, axes nearest to (S, P, L); outside the scan it is 0 (air).
+    """
+    hu, grid = canonical(volume)
+    low, high = _lung_box_index(lungs, grid, spec.lung_margin_mm)
+    spacing = grid.spacing_zyx_mm
+    length = [max(1, int(np.ceil((high[i] - low[i]) * spacing[i] / spec.spacing_mm)) + 1) for i in range(3)]
+    shape = tuple(-(-n // spec.shape_multiple) * spec.shape_multiple for n in length)
+    step = spec.spacing_mm / spacing
+    axes = [_linear_axis(low[i] + np.arange(shape[i]) * step[i], hu.shape[i]) for i in range(3)]
+    values = _resample_windowed(hu, axes, spec.window_hu, threads)
+    affine = np.eye(4)
+    affine[:3, :3] = grid.affine[:3, :3] * step
+    affine[:3, 3] = grid.to_patient(low)
+    prepared_grid = Grid(shape, affine)
+    return PreparedVolume(
+        values, prepared_grid, spec.digest, in_lungs=lungs.widened_on(prepared_grid, spec.lung_margin_mm)
+    )
+
+
+def sample_crops(
+    volume: CtVolume,
+    centers_lps_mm: ArrayLike,
+    spec: CropSpec,
+    *,
+    slice_offsets_mm: tuple[float, ...] | None = None,
+) -> NDArray[np.float32]:
+    """Axial slices around points: nearest slice along z, bilinear in-plane, windowed to 0..1.
+
+    Parameters
+    ----------
+    volume
+        CT in HU, any orientation and spacing.
+    centers_lps_mm
+        (n, 3) points in patient LPS mm.
+    spec
+        Crop size, spacing, window.
+    slice_offsets_mm
+        Overrides ``spec.slice_offsets_mm``, e.g. to read a whole nodule slice by slice.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (n, slices, size_px, size_px); the point lies at index ``size_px // 2`` of rows and columns.
+        Outside the scan the edge is repeated along z and the value is 0 (air) in-plane.
+    """
+    hu, grid = canonical(volume)
+    centers = grid.to_index(np.atleast_2d(np.asarray(centers_lps_mm, dtype=np.float64)))
+    offsets = np.asarray(spec.slice_offsets_mm if slice_offsets_mm is None else slice_offsets_mm)
+    spacing = grid.spacing_zyx_mm
+    pixels = (np.arange(spec.size_px) - spec.size_px // 2) * spec.spacing_mm
+    crops = np.empty((len(centers), len(offsets), spec.size_px, spec.size_px), np.float32)
+    for n, center in enumerate(centers):
+        rows = _linear_axis(center[1] + pixels / spacing[1], hu.shape[1])
+        columns = _linear_axis(center[2] + pixels / spacing[2], hu.shape[2])
+        for s, offset in enumerate(offsets):
+            z = int(np.clip(np.floor(center[0] + offset / spacing[0] + 0.5), 0, hu.shape[0] - 1))
+            plane = _bilinear(hu[z], rows, columns)
+            crops[n, s] = _window(plane, spec.window_hu)
+            _blank_outside(crops[n, s], rows, columns)
+    return crops
+
+
+def _lung_box_index(lungs: LungMask, grid: Grid, margin_mm: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """First and last continuous index (z, y, x) of the lung box on ``grid``, widened and clipped to the scan."""
+    corners = grid.to_index(lungs.box_corners_lps_mm())
+    margin = margin_mm / grid.spacing_zyx_mm
+    low = np.maximum(corners.min(axis=0) - margin, 0.0)
+    high = np.minimum(corners.max(axis=0) + margin, np.asarray(grid.shape_zyx) - 1.0)
+    return low, np.maximum(high, low)
+
+
+def _linear_axis(positions: NDArray[np.float64], size: int) -> _Axis:
+    """Source indices and weights; positions beyond half a voxel outside are marked by lower = -1."""
+    inside = (positions >= -0.5) & (positions <= size - 0.5)
+    clipped = np.clip(positions, 0, size - 1)
+    lower = np.floor(clipped).astype(np.intp)
+    upper = np.minimum(lower + 1, size - 1)
+    weight = (clipped - lower).astype(np.float32)
+    return _Axis(np.where(inside, lower, -1), upper, weight)
+
+
+def _bilinear(plane: NDArray[np.generic], rows: _Axis, columns: _Axis) -> NDArray[np.float32]:
+    """Interpolate one plane at the product of two axes; touches only the rows that are needed."""
+    top = plane[np.maximum(rows.lower, 0)]
+    bottom = plane[rows.upper]
+    mixed = top + rows.weight[:, None] * (bottom.astype(np.float32) - top)
+    left = mixed[:, np.maximum(columns.lower, 0)]
+    return np.asarray(left + columns.weight * (mixed[:, columns.upper] - left), dtype=np.float32)
+
+
+def _window(hu: NDArray[np.float32], window_hu: tuple[float, float]) -> NDArray[np.float32]:
+    low, high = window_hu
+    scaled = (hu - np.float32(low)) * np.float32(1.0 / (high - low))
+    return np.clip(scaled, np.float32(0.0), np.float32(1.0), out=scaled)
+
+
+def _blank_outside(plane: NDArray[np.float32], rows: _Axis, columns: _Axis) -> None:
+    plane[rows.lower < 0, :] = 0.0
+    plane[:, columns.lower < 0] = 0.0
+
+
+def _resample_windowed(
+    hu: NDArray[np.int16], axes: list[_Axis], window_hu: tuple[float, float], threads: int
+) -> NDArray[np.float32]:
+    """Trilinear resampling and windowing, one output plane at a time; each plane is computed by one thread alone."""
+    along_z, rows, columns = axes
+    values = np.empty((len(along_z.lower), len(rows.lower), len(columns.lower)), np.float32)
+    first_row, last_row = int(rows.lower.clip(0).min()), int(rows.upper.max()) + 1
+    first_column, last_column = int(columns.lower.clip(0).min()), int(columns.upper.max()) + 1
+    cropped = hu[:, first_row:last_row, first_column:last_column]
+    rows_there = _Axis(rows.lower.clip(0) - first_row, rows.upper - first_row, rows.weight)
+    columns_there = _Axis(columns.lower.clip(0) - first_column, columns.upper - first_column, columns.weight)
+
+    def plane(z: int) -> None:
+        lower, upper, weight = int(along_z.lower[z]), int(along_z.upper[z]), along_z.weight[z]
+        if lower < 0:
+            values[z] = 0.0
+            return
+        source = cropped[lower].astype(np.float32)
+        if weight > 0:
+            source += weight * (cropped[upper].astype(np.float32) - source)
+        values[z] = _window(_bilinear(source, rows_there, columns_there), window_hu)
+        _blank_outside(values[z], rows, columns)
+
+    with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+        list(pool.map(plane, range(len(values))))
+    return values

@@ -1,0 +1,119 @@
+"""What flows from the networks to the doors: candidates, nodules, findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.imaging.acceptance import AcceptanceReport, Notice
+from app.imaging.volume import DicomIdentity, Grid
+
+Point = tuple[float, float, float]
+
+DISCLAIMER = "Research use only. Not for diagnosis."
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What the detector says: where something may be, how large, how sure."""
+
+    center_lps_mm: Point
+    diameter_mm: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class SliceBox:
+    """A nodule's box on one original slice, for a viewer that counts as the PACS does."""
+
+    index_z: int
+    box_px: tuple[float, float, float, float]
+    """(column_min, row_min, column_max, row_max) in pixels of the original slice, continuous, pixel centres whole."""
+    sop_instance_uid: str | None = None
+    instance_number: int | None = None
+    frame_number: int | None = None
+
+
+@dataclass(frozen=True)
+class NoduleMask:
+    """Voxels of one nodule on a small grid of its own."""
+
+    voxels: NDArray[np.bool_]
+    grid: Grid
+
+
+@dataclass(frozen=True)
+class Nodule:
+    """A candidate that passed the operating point, with all that was measured on it."""
+
+    id: str
+    probability: float
+    malignancy_probability: float
+    label: str
+    """`benign` or `malignant`: malignancy_probability against the manifest's threshold."""
+    diameter_mm: float
+    """Mean of the long and the short axis in the axial slice of largest area."""
+    long_axis_mm: float
+    short_axis_mm: float
+    volume_mm3: float
+    center_lps_mm: Point
+    box_index_zyx: tuple[Point, Point]
+    """(min, max) corners in continuous index coordinates of the original volume."""
+    box_lps_mm: tuple[Point, Point]
+    slices: tuple[SliceBox, ...]
+    side: str | None = None
+    """`left` or `right` lung of the patient; None where the centre lies in neither."""
+    mean_hu: float | None = None
+    attributes: dict[str, float] = field(default_factory=dict)
+    """Further outputs of the characterisation network, by the names in the manifest."""
+    mask: NoduleMask | None = None
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model answered; in every result."""
+
+    name: str
+    version: str
+    sha256: str
+    """sha256 of the manifest, which itself holds the sha256 of each network file."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The threshold in force."""
+
+    name: str
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The answer for one CT series."""
+
+    nodules: tuple[Nodule, ...]
+    acceptance: AcceptanceReport
+    identity: DicomIdentity | None
+    grid: Grid
+    model: ModelIdentity
+    execution_provider: str
+    operating_point: OperatingPoint
+    malignancy_meaning: str
+    timings_s: dict[str, float]
+    warnings: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of the analysis; ``fraction`` runs from 0 to 1 within the stage."""
+
+    stage: str
+    """`read`, `lungs`, `prepare`, `detect`, `characterise`, `measure`."""
+    fraction: float
+    detail: str = ""
+
+
+OnProgress = Callable[[Progress], None]

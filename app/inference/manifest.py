@@ -1,0 +1,166 @@
+"""The contract between training and service: one `manifest.json` in each `model_store/<name>/<version>/`.
+
+Networks keep their post-processing with them. The two kinds a manifest can name:
+
+Detector (`heat map decoded in the graph`)
+    input   ``volume``  float32 (1, 1, z, y, x), network units, axes a multiple of ``shape_multiple``
+    outputs ``boxes``   float32 (1, k, 6), order of `app.inference.boxes`, index coordinates of the input
+            ``scores``  float32 (1, k), probabilities by falling order
+
+Characteriser (`axial crops`)
+    input   ``crops``                   float32 (n, s, rows, columns), network units, any n and s
+    outputs ``nodule_probability``      float32 (n,)   calibrated
+            ``malignancy_probability``  float32 (n,)   calibrated
+            ``attributes``              float32 (n, a) in the order of ``attribute_names``
+            ``mask_probability``        float32 (n, s, rows, columns)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from app.imaging.errors import ModelError
+from app.imaging.preprocessing import CropSpec, PreprocessingSpec
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="A name inside the folder.")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Parity(_Strict):
+    """torch against ONNX Runtime on the same input, measured at export."""
+
+    max_abs_difference: float = Field(ge=0)
+    opset: int
+    torch_version: str
+    onnxruntime_version: str
+
+
+class NetworkFile(_Strict):
+    """One ONNX file."""
+
+    file: FileName
+    sha256: Sha256
+    parity: Parity | None = None
+
+
+class DetectorEntry(NetworkFile):
+    """Stage 1: boxes over the lung volume."""
+
+    kind: Literal["boxes-3d"] = "boxes-3d"
+    score_threshold: float = Field(ge=0, le=1, description="Candidates below this are not characterised.")
+    nms_iou: float = Field(default=0.2, ge=0, le=1)
+    max_candidates: int = Field(default=100, ge=1)
+    halo_voxels: int = Field(default=32, ge=0, description="Context a tile needs around its core, in voxels.")
+
+
+class CharacteriserEntry(NetworkFile):
+    """Stage 2: what a candidate is."""
+
+    kind: Literal["axial-crops"] = "axial-crops"
+    crop: CropSpec
+    attribute_names: tuple[str, ...] = ()
+    detector_weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Final log-odds are (1 - w) * characteriser + w * detector; chosen on validation data.",
+    )
+
+
+class OperatingPointEntry(_Strict):
+    """A named threshold on the final nodule probability, and what it was measured to mean."""
+
+    threshold: float = Field(ge=0, le=1)
+    description: str
+    sensitivity: float | None = Field(default=None, ge=0, le=1)
+    false_positives_per_scan: float | None = Field(default=None, ge=0)
+    measured_on: str | None = None
+
+
+class Malignancy(_Strict):
+    """What the malignancy probability was trained to mean."""
+
+    meaning: str
+    threshold: float = Field(default=0.5, ge=0, le=1)
+
+
+class Metric(_Strict):
+    """A measured figure with its data set, size and interval."""
+
+    name: str
+    value: float
+    ci95: tuple[float, float] | None = None
+    n: int = Field(ge=1)
+    data: str
+
+
+class Provenance(_Strict):
+    """Where the networks came from."""
+
+    code: str = Field(description="Commit of the repository that trained them.")
+    config: str = Field(description="Name of the training configuration.")
+    seed: int
+    data: tuple[str, ...]
+    data_licence: str
+    created: str = Field(description="ISO 8601, UTC.")
+
+
+class ModelManifest(_Strict):
+    """Everything the service must know to run a model as it was trained."""
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.-]+)?$")]
+    intended_use: str
+    preprocessing: PreprocessingSpec
+    preprocessing_digest: Sha256 = Field(
+        description="sha256 of the prepared reference phantom; loading recomputes it (see reference_digest)."
+    )
+    detector: DetectorEntry
+    characteriser: CharacteriserEntry
+    operating_points: dict[str, OperatingPointEntry] = Field(min_length=1)
+    default_operating_point: str
+    malignancy: Malignancy
+    metrics: tuple[Metric, ...] = ()
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _default_exists(self) -> ModelManifest:
+        if self.default_operating_point not in self.operating_points:
+            raise ValueError(
+                f"default_operating_point {self.default_operating_point!r} is not one of {sorted(self.operating_points)}"
+            )
+        return self
+
+
+def load_manifest(folder: Path) -> ModelManifest:
+    """Read and validate ``folder/manifest.json``.
+
+    Raises
+    ------
+    ModelError
+        ``manifest_missing`` or ``manifest_invalid``, naming the file and the fields.
+    """
+    path = folder / "manifest.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"{path} cannot be read: {type(error).__name__}", code="manifest_missing", values={"file": str(path)}
+        ) from error
+    try:
+        return ModelManifest.model_validate_json(text)
+    except ValidationError as error:
+        faults = [{"field": ".".join(map(str, e["loc"])), "fault": e["msg"]} for e in error.errors()]
+        raise ModelError(
+            f"{path} is not a valid manifest: {faults}",
+            code="manifest_invalid",
+            values={"file": str(path), "faults": faults},
+        ) from error
