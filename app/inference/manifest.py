@@ -135,7 +135,7 @@ class ModelManifest(_Strict):
     def _default_exists(self) -> ModelManifest:
         if self.default_operating_point not in self.operating_points:
             raise ValueError(
-                f"default_operating_point {self.default_operating_point!r} is not one of {sorted(self.operating_points)}"
+                f"default_operating_point {self.default_operating_point!r} is not in {sorted(self.operating_points)}"
             )
         return self
 
