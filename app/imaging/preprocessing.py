@@ -129,7 +129,8 @@ def preprocess(volume: CtVolume, lungs: LungMask, spec: PreprocessingSpec, *, th
     low, high = _lung_box_index(lungs, grid, spec.lung_margin_mm)
     spacing = grid.spacing_zyx_mm
     length = [max(1, int(np.ceil((high[i] - low[i]) * spacing[i] / spec.spacing_mm)) + 1) for i in range(3)]
-    shape = tuple(-(-n // spec.shape_multiple) * spec.shape_multiple for n in length)
+    depth, height, width = (-(-n // spec.shape_multiple) * spec.shape_multiple for n in length)
+    shape = (depth, height, width)
     step = spec.spacing_mm / spacing
     axes = [_linear_axis(low[i] + np.arange(shape[i]) * step[i], hu.shape[i]) for i in range(3)]
     values = _resample_windowed(hu, axes, spec.window_hu, threads)
@@ -204,7 +205,7 @@ def _linear_axis(positions: NDArray[np.float64], size: int) -> _Axis:
     return _Axis(np.where(inside, lower, -1), upper, weight)
 
 
-def _bilinear(plane: NDArray[np.generic], rows: _Axis, columns: _Axis) -> NDArray[np.float32]:
+def _bilinear(plane: NDArray[np.int16] | NDArray[np.float32], rows: _Axis, columns: _Axis) -> NDArray[np.float32]:
     """Interpolate one plane at the product of two axes; touches only the rows that are needed."""
     top = plane[np.maximum(rows.lower, 0)]
     bottom = plane[rows.upper]
