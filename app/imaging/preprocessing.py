@@ -17,17 +17,13 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import permutations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.imaging.lungs import LungMask
-from app.imaging.volume import CtVolume, Grid, PreparedVolume
-
-_PREFERRED_AXIS_LPS = (2, 1, 0)
-"""The patient axis (x, y, z = 0, 1, 2) that the canonical z, y and x array axes run along."""
+from app.imaging.volume import CtVolume, Grid, PreparedVolume, canonical
 
 
 class PreprocessingSpec(BaseModel):
@@ -78,32 +74,6 @@ class _Axis:
     lower: NDArray[np.intp]
     upper: NDArray[np.intp]
     weight: NDArray[np.float32]
-
-
-def canonical(volume: CtVolume) -> tuple[NDArray[np.int16], Grid]:
-    """View of the voxels with array axes nearest to (S, P, L), and its grid; nothing is copied or interpolated.
-
-    Returns
-    -------
-    hu, grid
-        int16 view (z, y, x) and the grid that places it where the original lies.
-    """
-    direction = volume.grid.direction_lps_zyx
-    order = max(
-        permutations(range(3)),
-        key=lambda p: sum(abs(direction[_PREFERRED_AXIS_LPS[i], p[i]]) for i in range(3)),
-    )
-    flipped = [direction[_PREFERRED_AXIS_LPS[i], order[i]] < 0 for i in range(3)]
-    hu = volume.hu.transpose(order)[tuple(slice(None, None, -1 if f else 1) for f in flipped)]
-    columns = volume.grid.affine[:3, list(order)]
-    start = np.zeros(3)
-    for axis, source in enumerate(order):
-        if flipped[axis]:
-            start[source] = volume.grid.shape_zyx[source] - 1
-    affine = np.eye(4)
-    affine[:3, :3] = columns * np.where(flipped, -1.0, 1.0)
-    affine[:3, 3] = volume.grid.to_patient(start)
-    return hu, Grid(hu.shape, affine)
 
 
 def preprocess(volume: CtVolume, lungs: LungMask, spec: PreprocessingSpec, *, threads: int = 2) -> PreparedVolume:

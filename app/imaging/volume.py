@@ -7,11 +7,15 @@ Axis order of arrays is (z, y, x); patient coordinates are LPS millimetres in th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
+
+_PREFERRED_AXIS_LPS = (2, 1, 0)
+"""The patient axis (x, y, z = 0, 1, 2) that the canonical z, y and x array axes run along."""
 
 
 @dataclass(frozen=True)
@@ -172,3 +176,29 @@ class PreparedVolume:
             raise ValueError(f"values must be float32, got {self.values.dtype}")
         if self.values.shape != self.grid.shape_zyx:
             raise ValueError(f"values has shape {self.values.shape}, its grid {self.grid.shape_zyx}")
+
+
+def canonical(volume: CtVolume) -> tuple[NDArray[np.int16], Grid]:
+    """View of the voxels with array axes nearest to (S, P, L), and its grid; nothing is copied or interpolated.
+
+    Returns
+    -------
+    hu, grid
+        int16 view (z, y, x) and the grid that places it where the original lies.
+    """
+    direction = volume.grid.direction_lps_zyx
+    order = max(
+        permutations(range(3)),
+        key=lambda p: sum(abs(direction[_PREFERRED_AXIS_LPS[i], p[i]]) for i in range(3)),
+    )
+    flipped = [direction[_PREFERRED_AXIS_LPS[i], order[i]] < 0 for i in range(3)]
+    hu = volume.hu.transpose(order)[tuple(slice(None, None, -1 if f else 1) for f in flipped)]
+    columns = volume.grid.affine[:3, list(order)]
+    start = np.zeros(3)
+    for axis, source in enumerate(order):
+        if flipped[axis]:
+            start[source] = volume.grid.shape_zyx[source] - 1
+    affine = np.eye(4)
+    affine[:3, :3] = columns * np.where(flipped, -1.0, 1.0)
+    affine[:3, 3] = volume.grid.to_patient(start)
+    return hu, Grid(hu.shape, affine)
