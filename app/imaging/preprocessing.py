@@ -156,6 +156,41 @@ def sample_crops(
     return crops
 
 
+def sample_stack(
+    volume: CtVolume, center_lps_mm: ArrayLike, half_depth_mm: float, spec: CropSpec
+) -> tuple[NDArray[np.float32], Grid]:
+    """Every slice of the scan around one point, cut and windowed as `sample_crops` does, and where the voxels lie.
+
+    Parameters
+    ----------
+    volume
+        CT in HU, any orientation and spacing.
+    center_lps_mm
+        (3,) point in patient LPS mm.
+    half_depth_mm
+        How far the stack reaches to both sides of the point; it ends at the scan's first and last slice.
+    spec
+        Crop size, spacing, window.
+
+    Returns
+    -------
+    values, grid
+        float32 (slices, size_px, size_px), at least one slice, and its grid: one step along z is one slice of the
+        scan, rows and columns are ``spec.spacing_mm`` apart.
+    """
+    hu, grid = canonical(volume)
+    center = grid.to_index(center_lps_mm)
+    step = spec.spacing_mm / grid.spacing_zyx_mm
+    reach = half_depth_mm / grid.spacing_zyx_mm[0]
+    first, last = np.clip(np.floor(center[0] + np.array((-reach, reach)) + 0.5), 0, hu.shape[0] - 1).astype(int)
+    offsets = (np.arange(first, last + 1) - center[0]) * grid.spacing_zyx_mm[0]
+    values = sample_crops(volume, center_lps_mm, spec, slice_offsets_mm=tuple(offsets))[0]
+    affine = np.eye(4)
+    affine[:3, :3] = grid.affine[:3, :3] * (1.0, step[1], step[2])
+    affine[:3, 3] = grid.to_patient((first, *(center[1:] - spec.size_px // 2 * step[1:])))
+    return values, Grid(values.shape, affine)
+
+
 def _lung_box_index(lungs: LungMask, grid: Grid, margin_mm: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """First and last continuous index (z, y, x) of the lung box on ``grid``, widened and clipped to the scan."""
     corners = grid.to_index(lungs.box_corners_lps_mm())
