@@ -172,7 +172,8 @@ def _add_ct_groups(shared: Dataset, series: SeriesAttributes) -> None:
         _item(
             KVP="120",
             FocalSpots="1.0",
-            FilterType="NONE",
+            FilterType="FLAT",
+            FilterMaterial="ALUMINUM",
             CalciumScoringMassFactorPatient=None,
         )
     ]
