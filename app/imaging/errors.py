@@ -9,6 +9,7 @@
         NotChestCt              understood, but not a chest CT this service may analyse
         IrregularSeries         slices that do not form one regular volume
       ModelError                a model folder or network cannot be used
+      OptionError               an option of the request names something that is not there
 
 An error carries a machine-readable ``code`` and ``values`` (numbers, DICOM attribute names, UIDs): what the
 caller needs to act on. It never carries a patient attribute, a file name from the upload or a raw tag value
@@ -92,3 +93,9 @@ class ModelError(LungNoduleError):
     """A model folder is missing, damaged or not what its manifest says."""
 
     default_code = "model_invalid"
+
+
+class OptionError(LungNoduleError):
+    """An option of the request names something that the model or the service does not have."""
+
+    default_code = "unknown_option"

@@ -1,0 +1,198 @@
+"""The heart: one CT in, findings out, each stage timed and reported."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from app.imaging.acceptance import AcceptanceReport
+from app.imaging.errors import OptionError
+from app.imaging.lungs import LungMask, coverage_warnings, segment_lungs
+from app.imaging.preprocessing import preprocess
+from app.imaging.read_options import ReadOptions
+from app.imaging.reading import read_ct
+from app.imaging.volume import CtVolume
+from app.inference import measurements
+from app.inference.characterisation import CharacterisedNodule, characterise
+from app.inference.detection import DEFAULT_MAX_VOXELS, detect
+from app.inference.findings import Findings, Nodule, OnProgress, OperatingPoint, Progress
+from app.inference.model_store import LoadedModel
+
+
+@dataclass(frozen=True)
+class AnalysisOptions:
+    """What a caller may ask of one analysis.
+
+    Parameters
+    ----------
+    read
+        Which series, limits, repairs.
+    operating_point
+        Name in the model's manifest; None takes its default.
+    threads
+        For resampling. The networks' threads are set when the model is loaded.
+    detector_max_voxels
+        Largest array the detector is given at once; larger lungs are cut into tiles. Bounds the memory.
+    """
+
+    read: ReadOptions = field(default_factory=ReadOptions)
+    operating_point: str | None = None
+    threads: int = 2
+    detector_max_voxels: int = DEFAULT_MAX_VOXELS
+
+
+def analyse(
+    source: Path | Sequence[Path],
+    model: LoadedModel,
+    options: AnalysisOptions = AnalysisOptions(),
+    on_progress: OnProgress | None = None,
+) -> Findings:
+    """Find the lung nodules of one CT series.
+
+    Parameters
+    ----------
+    source
+        A file, a folder or several files, as `app.imaging.reading.read_ct` takes them.
+    model
+        From `app.inference.model_store.load_model`.
+    options
+        Series, operating point, threads.
+    on_progress
+        Told each step from the calling thread; what it raises ends the analysis.
+
+    Returns
+    -------
+    Findings
+        Nodules at or above the operating point by falling probability, ``nodule-1`` first.
+
+    Raises
+    ------
+    ScanError
+        The scan cannot be used; see `app.imaging.errors`.
+    OptionError
+        ``unknown_operating_point``, with the names there are.
+    ModelError
+        ``inference_failed`` when a network cannot be run.
+    """
+    operating_point = choose_operating_point(model, options.operating_point)
+    clock = _Clock(on_progress)
+    with clock.stage("read") as step:
+        volume, acceptance = read_ct(source, replace(options.read, on_progress=lambda fraction: step(fraction, "")))
+    return _analyse(volume, acceptance, model, replace(options, operating_point=operating_point.name), clock)
+
+
+def analyse_volume(
+    volume: CtVolume,
+    acceptance: AcceptanceReport,
+    model: LoadedModel,
+    options: AnalysisOptions = AnalysisOptions(),
+    on_progress: OnProgress | None = None,
+) -> Findings:
+    """`analyse` for a scan that has been read; ``timings_s`` has no ``read``."""
+    return _analyse(volume, acceptance, model, options, _Clock(on_progress))
+
+
+def choose_operating_point(model: LoadedModel, name: str | None) -> OperatingPoint:
+    """The operating point of that name, or the model's default.
+
+    Raises
+    ------
+    OptionError
+        ``unknown_operating_point``; ``values`` hold the names there are.
+    """
+    manifest = model.manifest
+    chosen = manifest.default_operating_point if name is None else name
+    if chosen not in manifest.operating_points:
+        available = sorted(manifest.operating_points)
+        raise OptionError(
+            f"{manifest.name} {manifest.version} has the operating points {', '.join(available)}; name one of them.",
+            code="unknown_operating_point",
+            values={"available": available},
+        )
+    return OperatingPoint(chosen, manifest.operating_points[chosen].threshold)
+
+
+def _analyse(
+    volume: CtVolume, acceptance: AcceptanceReport, model: LoadedModel, options: AnalysisOptions, clock: _Clock
+) -> Findings:
+    operating_point = choose_operating_point(model, options.operating_point)
+    with clock.stage("lungs"):
+        lungs = segment_lungs(volume)
+    with clock.stage("prepare"):
+        prepared = preprocess(volume, lungs, model.manifest.preprocessing, threads=options.threads)
+    with clock.stage("detect") as step:
+        candidates = detect(prepared, model, step, max_voxels=options.detector_max_voxels)
+    del prepared  # the largest array; not needed while crops are read from the scan
+    with clock.stage("characterise") as step:
+        found = characterise(volume, candidates, model, operating_point.threshold, step)
+    with clock.stage("measure"):
+        nodules = tuple(
+            _nodule(f"nodule-{number}", nodule, volume, lungs, model.manifest.malignancy.threshold)
+            for number, nodule in enumerate(found.nodules, start=1)
+        )
+    return Findings(
+        nodules=nodules,
+        acceptance=acceptance,
+        identity=volume.identity,
+        grid=volume.grid,
+        model=model.identity,
+        execution_provider=model.execution_provider,
+        operating_point=operating_point,
+        malignancy_meaning=model.manifest.malignancy.meaning,
+        timings_s=clock.timings_s(),
+        warnings=(*model.notices, *coverage_warnings(lungs, volume), *found.notices),
+    )
+
+
+def _nodule(
+    identifier: str, found: CharacterisedNodule, volume: CtVolume, lungs: LungMask, malignancy_threshold: float
+) -> Nodule:
+    axes = measurements.axes_mm(found.mask)
+    return Nodule(
+        id=identifier,
+        probability=found.probability,
+        malignancy_probability=found.malignancy_probability,
+        label="malignant" if found.malignancy_probability >= malignancy_threshold else "benign",
+        diameter_mm=axes.mean_mm,
+        long_axis_mm=axes.long_mm,
+        short_axis_mm=axes.short_mm,
+        volume_mm3=measurements.volume_mm3(found.mask),
+        center_lps_mm=found.center_lps_mm,
+        box_index_zyx=measurements.box_index_zyx(found.mask, volume.grid),
+        box_lps_mm=measurements.box_lps_mm(found.mask),
+        slices=measurements.slice_boxes(found.mask, volume),
+        side=lungs.side_at(found.center_lps_mm),
+        mean_hu=measurements.mean_hu(found.mask, volume),
+        attributes=found.attributes,
+        mask=found.mask,
+    )
+
+
+class _Clock:
+    """Times stages and passes their progress on."""
+
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        self._on_progress = on_progress
+        self._started = time.perf_counter()
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[float, str], None]]:
+        """Time a stage; yields the function that reports its progress."""
+
+        def step(fraction: float, detail: str) -> None:
+            if self._on_progress is not None:
+                self._on_progress(Progress(name, fraction, detail))
+
+        started = time.perf_counter()
+        step(0.0, "")
+        yield step
+        self._seconds[name] = time.perf_counter() - started
+        step(1.0, "")
+
+    def timings_s(self) -> dict[str, float]:
+        """Seconds by stage, in order, and ``total`` since the clock was made."""
+        return {**self._seconds, "total": time.perf_counter() - self._started}
