@@ -1,0 +1,169 @@
+"""Which series of a study is analysed, by a rule that the report states."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.imaging.acceptance import Notice, SeriesSummary
+from app.imaging.dicom_geometry import normal_of
+from app.imaging.dicom_headers import SliceHeader
+from app.imaging.read_options import ReadLimits
+
+RULE = "thinnest slices, then original over derived images, then most slices, then soft over sharp kernel"
+
+THICK_SLICE_MM = 2.5
+_REFORMATS = frozenset({"MIP", "MINIP", "MPR", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VOLUME_RENDER", "SCREEN SAVE"})
+_OTHER_BODY_PARTS = frozenset(
+    {"HEAD", "BRAIN", "SKULL", "FACE", "SINUS", "ORBIT", "EAR", "CSPINE", "LSPINE", "PELVIS", "HIP", "KNEE", "LEG",
+     "ANKLE", "FOOT", "ARM", "ELBOW", "WRIST", "HAND", "EXTREMITY"}
+)  # fmt: skip
+_SHARP_NAMES = frozenset({"LUNG", "BONE", "BONEPLUS", "EDGE", "ULTRA", "YA", "YB", "YC", "L"})
+_SIEMENS_KERNEL = re.compile(r"[BIHUTD][RLVUFP]?(\d{2})", re.IGNORECASE)
+_CANON_KERNEL = re.compile(r"FC(\d{2})")
+
+
+@dataclass(frozen=True)
+class Series:
+    """Slices of one SeriesInstanceUID, in the order received."""
+
+    uid: str
+    slices: tuple[SliceHeader, ...]
+    localizers: tuple[SliceHeader, ...] = ()
+    """Localizer images stored in the same series; never part of the volume."""
+
+    @property
+    def first(self) -> SliceHeader:
+        """A header that speaks for what the whole series shares."""
+        return self.slices[0] if self.slices else self.localizers[0]
+
+
+def group_series(headers: Iterable[SliceHeader]) -> list[Series]:
+    """Group slices by SeriesInstanceUID, ordered by UID; localizer images are set apart."""
+    groups: dict[str, list[SliceHeader]] = {}
+    for header in headers:
+        groups.setdefault(header.series_instance_uid or "", []).append(header)
+    return [
+        Series(
+            uid,
+            tuple(h for h in groups[uid] if "LOCALIZER" not in h.image_type),
+            tuple(h for h in groups[uid] if "LOCALIZER" in h.image_type),
+        )
+        for uid in sorted(groups)
+    ]
+
+
+def rejection_reasons(series: Series, limits: ReadLimits) -> tuple[Notice, ...]:
+    """Why a series cannot be analysed, judged from its headers; empty when it can."""
+    first, count = series.first, len(series.slices)
+    if first.modality != "CT":
+        return (Notice("modality", "Modality is not CT.", {"modality": first.modality}),)
+    if not any(h.pixel_format for h in (*series.slices, *series.localizers)):
+        return (Notice("no_pixels", "The objects hold no image."),)
+    if not series.slices:
+        return (Notice("localizer", "ImageType says LOCALIZER."),)
+    reasons = []
+    if reformat := sorted(_REFORMATS.intersection(first.image_type)):
+        reasons.append(
+            Notice("reformat", "ImageType names a reformatted or projected image.", {"image_type": reformat})
+        )
+    if first.rescale_type not in (None, "HU"):
+        reasons.append(Notice("not_hounsfield", "RescaleType is not HU."))
+    normal = normal_of(first)
+    if normal is not None and np.abs(normal).argmax() != 2:
+        said = [round(float(value), 3) for value in normal]
+        reasons.append(Notice("not_axial", "The slices are not axial.", {"normal_lps": said}))
+    if count < limits.min_slices:
+        values = {"slices": count, "min_slices": limits.min_slices}
+        reasons.append(Notice("too_few_slices", f"{count} slices; {limits.min_slices} are needed.", values))
+    elif (extent_mm := _extent_mm(series)) < limits.min_coverage_mm:
+        values = {"extent_mm": round(extent_mm, 1), "min_coverage_mm": limits.min_coverage_mm}
+        reasons.append(Notice("too_short", "The slices cover too little of the body to show a lung.", values))
+    return tuple(reasons)
+
+
+def is_other_body_part(series: Series) -> bool:
+    """Whether BodyPartExamined names a part without lungs."""
+    return series.first.body_part in _OTHER_BODY_PARTS
+
+
+def preference(series: Series) -> tuple[float, bool, int, bool]:
+    """Sort key of `RULE`: the smallest is preferred."""
+    first = series.first
+    return (
+        round(thickness_mm(series), 1),
+        "DERIVED" in first.image_type,
+        -len(series.slices),
+        is_sharp_kernel(first.kernel) is True,
+    )
+
+
+def thickness_mm(series: Series) -> float:
+    """SliceThickness, or the mean distance between slices when it is absent."""
+    stated = series.first.slice_thickness_mm
+    return stated if stated is not None and stated > 0 else _extent_mm(series) / max(1, len(series.slices) - 1)
+
+
+def is_sharp_kernel(kernel: str | None) -> bool | None:
+    """Whether a reconstruction kernel is an edge-enhancing one; None when its name is not known."""
+    if kernel is None:
+        return None
+    name = kernel.upper().split("/")[0].strip()
+    if name in _SHARP_NAMES:
+        return True
+    if found := _SIEMENS_KERNEL.match(name):
+        return int(found[1]) >= 60
+    if found := _CANON_KERNEL.match(name):
+        return int(found[1]) in range(30, 40) or int(found[1]) >= 50
+    return False if name in ("STANDARD", "SOFT", "DETAIL", "CHEST", "A", "B", "C") else None
+
+
+def quality_warnings(series: Series, spacing_z_mm: float) -> tuple[Notice, ...]:
+    """What a reader should know about a series that was accepted."""
+    first = series.first
+    warnings = []
+    thickness = max(thickness_mm(series), spacing_z_mm)
+    if thickness > THICK_SLICE_MM + 0.01:
+        message = f"Slices are {thickness:.2f} mm thick or apart; small nodules are missed above {THICK_SLICE_MM} mm."
+        warnings.append(Notice("thick_slices", message, {"thickness_mm": round(thickness, 3)}))
+    if first.slice_thickness_mm and spacing_z_mm > first.slice_thickness_mm * 1.1:
+        values = {"slice_thickness_mm": first.slice_thickness_mm, "spacing_mm": round(spacing_z_mm, 3)}
+        warnings.append(Notice("slice_gaps", "Tissue between the slices was not imaged.", values))
+    if first.has_contrast:
+        warnings.append(Notice("contrast", "Contrast agent was given; vessels and nodules differ less."))
+    if is_sharp_kernel(first.kernel):
+        message = "A sharp kernel raises noise and edges; sizes may be off."
+        warnings.append(Notice("sharp_kernel", message, {"kernel": first.kernel}))
+    if is_other_body_part(series):
+        warnings.append(Notice("body_part", "BodyPartExamined names another part.", {"body_part": first.body_part}))
+    return tuple(warnings)
+
+
+def summary(series: Series, spacing_zyx_mm: tuple[float, float, float] | None = None) -> SeriesSummary:
+    """What the report says about a series."""
+    first = series.first
+    return SeriesSummary(
+        series_instance_uid=series.uid or None,
+        modality=first.modality,
+        slice_count=len(series.slices) or len(series.localizers),
+        rows=first.pixel_format.rows if first.pixel_format else None,
+        columns=first.pixel_format.columns if first.pixel_format else None,
+        spacing_zyx_mm=spacing_zyx_mm,
+        slice_thickness_mm=first.slice_thickness_mm,
+        convolution_kernel=first.kernel,
+        transfer_syntax_uid=first.transfer_syntax_uid,
+    )
+
+
+def _extent_mm(series: Series) -> float:
+    """Largest distance between two slice corners along the coordinate axis they differ in most."""
+    corners = [h.position_lps_mm for h in series.slices if h.position_lps_mm and len(h.position_lps_mm) == 3]
+    return float(np.ptp(np.asarray(corners), axis=0).max()) if len(corners) > 1 else 0.0
+
+
+def uids(series: Sequence[Series]) -> list[str]:
+    """SeriesInstanceUIDs, for an error that asks the caller to choose."""
+    return [each.uid for each in series]
