@@ -8,19 +8,29 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from app.imaging.lung_morphology import closed, grown_together
 from app.imaging.volume import Grid
 
 Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+RIGHT, LEFT = 1, 2
 
 _AIR_HU = -400
 """Halfway between lung and soft tissue: where the lung's edge lies on pooled voxels."""
+_VOID_HU = -1023
+"""Filling outside the reconstructed circle: neither air nor body."""
+_PURE_AIR_HU = -960
 _TISSUE_HU = -300
 _BONE_HU = 250
-_PURE_AIR_MEDIAN_HU = -970
-"""Outside air and bowel gas lie below; emphysematous lung stays above, for its vessels and septa."""
+_GAS_MEDIAN_HU = -980
+"""Bowel gas lies below; emphysematous lung stays above, for its vessels and septa."""
 _MINIMUM_PART_ML = 15.0
 _MINIMUM_DEPTH_MM = 40.0
-_RIGHT, _LEFT = 1, 2
+"""Air beside a closely cropped patient is shallower than this, seen from the edge of the array; a lung is deeper."""
+
+_IN_PLANE = np.array([[[0] * 3] * 3, [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[0] * 3] * 3], bool)
+_EVERY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 
 
 @dataclass(frozen=True)
@@ -31,22 +41,17 @@ class Air:
     """Lungs, with whatever airways hang together with them."""
     enclosed: Mask
     """All air inside the body: lungs, trachea, bowel gas."""
-    outside: Mask
-    """Air around the patient."""
-
-
-@dataclass(frozen=True)
-class Airways:
-    """Trachea and main bronchi."""
-
-    lumen: Mask
-    with_wall: Mask
 
 
 def find_body(hu: NDArray[np.int16]) -> Mask:
-    """Soft tissue and bone of the patient, eroded by a voxel so that table and blankets fall off."""
-    tissue = ndimage.binary_erosion(hu > _TISSUE_HU, np.ones((1, 3, 3), bool), border_value=1)
-    parts, count = ndimage.label(tissue)
+    """Soft tissue and bone of the patient, eroded in-plane by a voxel so that table and blankets fall off."""
+    tissue = hu > _TISSUE_HU
+    eroded = tissue.copy()
+    for axis in (1, 2):
+        ahead, behind = (slice(None),) * axis + (slice(1, None),), (slice(None),) * axis + (slice(None, -1),)
+        eroded[behind] &= tissue[ahead]
+        eroded[ahead] &= tissue[behind]
+    parts, count = ndimage.label(eroded)
     if not count:
         return np.zeros(hu.shape, bool)
     sizes = np.bincount(parts.ravel())
@@ -54,54 +59,48 @@ def find_body(hu: NDArray[np.int16]) -> Mask:
     return np.asarray(parts == sizes.argmax())
 
 
-def find_air(hu: NDArray[np.int16], body: Mask, spacing_mm: NDArray[np.float64]) -> Air:
+def find_air(hu: NDArray[np.int16], body: Mask, spacing_mm: Floats) -> Air:
     """Sort the connected regions of air into lungs, other air inside the body, and air outside.
 
-    Air outside is told by what it is, not by touching the edge of the array: a scan may be cropped so closely that the
-    lungs touch it too.
+    Where no lung is found, pure air is taken away first: in a scan that shows the nose or the mouth, airways join the
+    lungs to the room.
     """
-    parts, count = ndimage.label(hu < _AIR_HU)
+    air = _sorted_air(hu, (hu < _AIR_HU) & (hu > _VOID_HU), body, spacing_mm)
+    if air.lungs.any():
+        return air
+    return _sorted_air(hu, (hu < _AIR_HU) & (hu > _PURE_AIR_HU), body, spacing_mm)
+
+
+def _sorted_air(hu: NDArray[np.int16], air: Mask, body: Mask, spacing_mm: Floats) -> Air:
+    """Tell air outside by what it is, not by touching the edge: a scan may be cropped so closely that lungs do too."""
+    parts, count = ndimage.label(air)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
-    voxel_ml = float(np.prod(spacing_mm)) / 1000.0
-    large = [int(i) for i in np.flatnonzero(sizes * voxel_ml >= _MINIMUM_PART_ML) if i > 0]
-    boxes = ndimage.find_objects(parts)
-    outside_parts, enclosed_parts, lung_parts = [], [], []
+    sizes[0] = 0
+    outside = np.zeros(count + 1, bool)
+    outside[0] = True
     exposed = _exposed(body)
-    medians = {}
-    for part in large:
+    boxes = ndimage.find_objects(parts)
+    medians_hu: dict[int, float] = {}
+    for part in np.flatnonzero(sizes * _voxel_ml(spacing_mm) >= _MINIMUM_PART_ML).tolist():
         box = boxes[part - 1]
         inside = parts[box] == part
-        medians[part] = float(np.median(hu[box][inside]))
-        depth = _depth_mm(parts, part, int(sizes[part]), spacing_mm)
-        if depth < _MINIMUM_DEPTH_MM or exposed[box][inside].mean() > 0.5:
-            outside_parts.append(part)
-        else:
-            enclosed_parts.append(part)
-    if enclosed_parts:
-        lung_parts = _choose_lungs(enclosed_parts, boxes, sizes, medians)
-    small = np.ones(count + 1, bool)
-    small[[0, *large]] = False
-    return Air(
-        lungs=_members(parts, lung_parts, count),
-        enclosed=_members(parts, enclosed_parts, count) | small[parts],
-        outside=_members(parts, outside_parts, count),
-    )
-
-
-def _members(parts: NDArray[np.integer], chosen: list[int], count: int) -> Mask:
-    table = np.zeros(count + 1, bool)
-    table[chosen] = True
-    return np.asarray(table[parts])
+        shallow = _depth_mm(parts, part, int(sizes[part]), spacing_mm) < _MINIMUM_DEPTH_MM
+        outside[part] = shallow or exposed[box][inside].mean() > 0.5
+        if not outside[part]:
+            medians_hu[part] = float(np.median(hu[box][inside]))
+    chosen = np.zeros(count + 1, bool)
+    chosen[_lung_parts(medians_hu, boxes, sizes)] = True
+    return Air(lungs=chosen[parts], enclosed=~outside[parts])
 
 
 def _exposed(body: Mask) -> Mask:
     """Whether a voxel has no body before or behind it: lungs lie between ribs, a table's core does not."""
-    behind = np.maximum.accumulate(body[:, ::-1], axis=1)[:, ::-1]
-    before = np.maximum.accumulate(body, axis=1)
+    before = np.logical_or.accumulate(body, axis=1)
+    behind = np.logical_or.accumulate(body[:, ::-1], axis=1)[:, ::-1]
     return np.asarray(~(behind & before))
 
 
-def _depth_mm(parts: NDArray[np.integer], part: int, size: int, spacing_mm: NDArray[np.float64]) -> float:
+def _depth_mm(parts: NDArray[np.integer], part: int, size: int, spacing_mm: Floats) -> float:
     """Volume over the area in contact with the sides of the array: how deep a region reaches from there."""
     dz, dy, dx = spacing_mm
     contact = (np.count_nonzero(parts[:, 0] == part) + np.count_nonzero(parts[:, -1] == part)) * dz * dx
@@ -109,150 +108,152 @@ def _depth_mm(parts: NDArray[np.integer], part: int, size: int, spacing_mm: NDAr
     return float(size * dz * dy * dx / max(contact, 1e-6))
 
 
-def _choose_lungs(
-    enclosed: list[int], boxes: list[tuple[slice, ...]], sizes: NDArray[np.intp], medians: dict[int, float]
-) -> list[int]:
+def _lung_parts(medians_hu: dict[int, float], boxes: list[tuple[slice, ...]], sizes: NDArray[np.integer]) -> list[int]:
     """The largest region that is not gas, and others like it that do not lie below it, as bowel does."""
-    tissue = [p for p in enclosed if medians[p] > _PURE_AIR_MEDIAN_HU] or enclosed
-    main = max(tissue, key=lambda p: int(sizes[p]))
+    tissue = [part for part, median in medians_hu.items() if median > _GAS_MEDIAN_HU]
+    if not tissue:
+        return []
+    main = max(tissue, key=lambda part: int(sizes[part]))
     bottom = boxes[main - 1][0].start
-    chosen = []
-    for part in tissue:
-        z = boxes[part - 1][0]
-        if part == main or (z.start + z.stop) / 2 > bottom:
-            chosen.append(part)
-    return chosen
+    return [p for p in tissue if p == main or (boxes[p - 1][0].start + boxes[p - 1][0].stop) / 2 > bottom]
 
 
-def find_airways(hu: NDArray[np.int16], air: Air, spacing_mm: NDArray[np.float64]) -> Airways:
-    """Trachea, tracked down slice by slice, and main bronchi, grown from it until they would leak into the lung."""
+def find_airways(hu: NDArray[np.int16], air: Air, spacing_mm: Floats) -> Mask:
+    """Trachea and main bronchi: tracked down slice by slice, then grown until they would leak into the lung.
+
+    Growth is held within reach of the lowest place that was tracked, where the main bronchi are.
+    """
     trachea = _trachea(hu, air, spacing_mm)
     if not trachea.any():
-        return Airways(trachea, trachea)
-    voxel_ml = float(np.prod(spacing_mm)) / 1000.0
-    lumen = trachea
-    limit_ml = np.count_nonzero(trachea) * voxel_ml + 30.0
-    for threshold in (-960, -940, -920, -900, -880):
-        grown = ndimage.binary_propagation(lumen, mask=(air.enclosed & (hu < threshold)) | trachea)
-        if np.count_nonzero(grown) * voxel_ml > limit_ml:
+        return trachea
+    z, y, x = np.nonzero(trachea)
+    end = np.array([z.min(), y[z == z.min()].mean(), x[z == z.min()].mean()])
+    low = np.maximum(end - np.array([50.0, 40.0, 60.0]) / spacing_mm, 0).astype(int)
+    high = (end + np.array([np.inf, 40.0, 60.0]) / spacing_mm).clip(max=hu.shape).astype(int)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    air_here, hu_here, lumen = air.enclosed[box], hu[box], trachea[box]
+    largest_ml = _volume_ml(trachea, spacing_mm) + 20.0
+    for threshold_hu in (-960, -940, -920, -900, -880):
+        grown = ndimage.binary_propagation(lumen, mask=lumen | (air_here & (hu_here < threshold_hu)))
+        grown_ml = _volume_ml(grown, spacing_mm)
+        if grown_ml > largest_ml or grown_ml > _volume_ml(lumen, spacing_mm) + 8.0:
             break
         lumen = grown
-    wall = ndimage.binary_dilation(lumen, ndimage.generate_binary_structure(3, 2))
-    return Airways(lumen, wall)
+    airways = trachea.copy()
+    airways[box] |= lumen
+    return airways
 
 
-def _trachea(hu: NDArray[np.int16], air: Air, spacing_mm: NDArray[np.float64]) -> Mask:
+def _trachea(hu: NDArray[np.int16], air: Air, spacing_mm: Floats) -> Mask:
     """The longest column of small round patches of air near the middle of the chest."""
-    pixel_mm2 = float(spacing_mm[1] * spacing_mm[2])
-    tubes = np.zeros(hu.shape, bool)
-    lumen = air.enclosed & (hu < -850)
+    found = np.zeros(hu.shape, bool)
     occupied = np.flatnonzero(air.lungs.any(axis=(0, 1)))
-    if not occupied.size:
-        return tubes
-    middle = (occupied[0] + occupied[-1]) / 2
-    for z in range(hu.shape[0]):
-        parts, _ = ndimage.label(lumen[z])
-        for i, box in enumerate(ndimage.find_objects(parts), start=1):
-            patch = parts[box] == i
-            area = np.count_nonzero(patch) * pixel_mm2
-            height, width = patch.shape
-            round_enough = max(height, width) <= 2.5 * min(height, width) and patch.mean() > 0.5
-            central = abs((box[1].start + box[1].stop - 1) / 2 - middle) * spacing_mm[2] < 50
-            if 40 <= area <= 800 and round_enough and central:
-                tubes[z][box] |= patch
-    parts, count = ndimage.label(tubes, ndimage.generate_binary_structure(3, 3))
-    if not count:
-        return tubes
-    boxes = ndimage.find_objects(parts)
-    lengths = [(b[0].stop - b[0].start) * spacing_mm[0] for b in boxes]
-    best = int(np.argmax(lengths))
-    if lengths[best] < 20:
-        return np.zeros(hu.shape, bool)
-    return np.asarray(parts == best + 1)
+    reach = round(55.0 / spacing_mm[2])
+    middle = int(occupied[0] + occupied[-1]) // 2
+    band = (slice(None), slice(None), slice(max(middle - reach, 0), middle + reach + 1))
+    patches, count = ndimage.label(air.enclosed[band] & (hu[band] < -850), _IN_PLANE)
+    areas_mm2 = np.bincount(patches.ravel(), minlength=count + 1) * spacing_mm[1] * spacing_mm[2]
+    keep = np.zeros(count + 1, bool)
+    for patch, box in enumerate(ndimage.find_objects(patches), start=1):
+        if 40 <= areas_mm2[patch] <= 800:
+            height, width = ((s.stop - s.start) * d for s, d in zip(box[1:], spacing_mm[1:], strict=True))
+            keep[patch] = max(height, width) <= 2.5 * min(height, width) and areas_mm2[patch] > 0.5 * height * width
+    columns, count = ndimage.label(keep[patches], _EVERY_NEIGHBOUR)
+    if count:
+        lengths_mm = [(box[0].stop - box[0].start) * spacing_mm[0] for box in ndimage.find_objects(columns)]
+        if max(lengths_mm) >= 20:
+            found[band] = columns == np.argmax(lengths_mm) + 1
+    return found
 
 
-def offset_from_midline_mm(hu: NDArray[np.int16], body: Mask, airways: Airways, grid: Grid) -> NDArray[np.float64]:
+def offset_from_midline_mm(hu: NDArray[np.int16], body: Mask, airways: Mask, grid: Grid) -> Floats:
     """(z, y, x) distance of each voxel to the left of the patient's midline in mm.
 
     The midline is the median of three witnesses: vertebrae and ribs, the trachea, and the body.
     """
     z, y, x = np.ogrid[tuple(slice(0, n) for n in hu.shape)]
-    a = grid.affine[0]
-    left_mm = a[0] * z + a[1] * y + a[2] * x + a[3]
-    witnesses = [float(np.median(left_mm[m])) for m in (hu > _BONE_HU, airways.lumen, body) if m.any()]
-    return np.asarray(left_mm - (float(np.median(witnesses)) if witnesses else left_mm.mean()))
+    along = grid.affine[0]
+    left_mm = along[0] * z + along[1] * y + along[2] * x + along[3]
+    thinned = (slice(None, None, 2),) * 3
+    witnesses = [
+        float(np.median(left_mm[thinned][mask[thinned]]))
+        for mask in (hu > _BONE_HU, airways, body)
+        if mask[thinned].any()
+    ]
+    return np.asarray(left_mm - float(np.median(witnesses or [left_mm.mean()])))
 
 
-def split_sides(lungs: Mask, offset_mm: NDArray[np.float64], spacing_mm: NDArray[np.float64]) -> NDArray[np.uint8]:
+def split_sides(lungs: Mask, offset_mm: Floats, spacing_mm: Floats) -> NDArray[np.uint8]:
     """Label right and left; regions that join both lungs are cut at their thinnest place."""
     labels = np.zeros(lungs.shape, np.uint8)
     parts, count = ndimage.label(lungs)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
-    voxel_ml = float(np.prod(spacing_mm)) / 1000.0
     for part, box in enumerate(ndimage.find_objects(parts), start=1):
-        if sizes[part] * voxel_ml < _MINIMUM_PART_ML:
-            continue
-        inside = parts[box] == part
-        offset = offset_mm[box]
-        labels[box][inside] = _split_part(inside, offset, voxel_ml)[inside]
+        if sizes[part] * _voxel_ml(spacing_mm) >= _MINIMUM_PART_ML:
+            inside = parts[box] == part
+            labels[box][inside] = _split_part(inside, offset_mm[box], _voxel_ml(spacing_mm))[inside]
     return labels
 
 
-def _split_part(inside: Mask, offset_mm: NDArray[np.float64], voxel_ml: float) -> NDArray[np.uint8]:
-    whole = np.full(inside.shape, _LEFT if offset_mm[inside].mean() > 0 else _RIGHT, np.uint8)
+def _split_part(inside: Mask, offset_mm: Floats, voxel_ml: float) -> NDArray[np.uint8]:
+    """Sides of one connected region: erode it until a large piece lies on either side, then grow both back."""
+    one_sided = np.full(inside.shape, _side_of(inside, offset_mm), np.uint8)
     on_left = np.count_nonzero(offset_mm[inside] > 0)
-    total = np.count_nonzero(inside)
-    if min(on_left, total - on_left) * voxel_ml < 50:
-        return whole
+    if min(on_left, np.count_nonzero(inside) - on_left) * voxel_ml < 50.0:
+        return one_sided
     eroded = inside
     for _ in range(6):
         eroded = ndimage.binary_erosion(eroded)
         parts, count = ndimage.label(eroded)
         sizes = np.bincount(parts.ravel(), minlength=count + 1)
+        sizes[0] = 0
         seeds = np.zeros(inside.shape, np.uint8)
-        for part in np.flatnonzero(sizes * voxel_ml > 20):
-            if part > 0:
-                member = parts == part
-                seeds[member] = _LEFT if offset_mm[member].mean() > 0 else _RIGHT
-        sides = np.bincount(seeds.ravel(), minlength=3)[1:] * voxel_ml
-        if sides.min() > max(20.0, 0.1 * sides.max()):
-            nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
-            return np.asarray(seeds[tuple(nearest)])
-    return whole
+        for part in np.flatnonzero(sizes * voxel_ml > 20.0):
+            member = parts == part
+            seeds[member] = _side_of(member, offset_mm)
+        sides_ml = np.bincount(seeds.ravel(), minlength=3)[1:] * voxel_ml
+        if sides_ml.min() > max(20.0, 0.1 * sides_ml.max()):
+            return grown_together(seeds, inside)
+    return one_sided
 
 
-def fill_sides(labels: NDArray[np.uint8], forbidden: Mask, spacing_mm: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Close vessels, hilar notches and nodules into each lung, and what bites into its costal surface."""
+def _side_of(mask: Mask, offset_mm: Floats) -> int:
+    return LEFT if offset_mm[mask].mean() > 0 else RIGHT
+
+
+def fill_sides(labels: NDArray[np.uint8], forbidden: Mask, spacing_mm: Floats) -> NDArray[np.uint8]:
+    """Close vessels, hilar notches and nodules into each lung, and what bites into its costal surface.
+
+    The large closing counts only where the lung hides the voxel from the middle of the chest: the costal surface is
+    convex, so a dent there is disease, while heart and hilum dent the other surface by nature.
+    """
     filled = labels.copy()
-    for side in (_RIGHT, _LEFT):
+    for side in (RIGHT, LEFT):
         lung = labels == side
-        if not lung.any():
-            continue
-        closed = _closed(lung, 9.0, spacing_mm) | (_closed(lung, 25.0, spacing_mm) & _behind(lung, labels > 0))
-        closed = ndimage.binary_fill_holes(closed)
-        filled[closed & (labels == 0) & (filled == 0) & ~forbidden] = side
+        if lung.any():
+            whole = closed(lung, 9.0, spacing_mm) | (closed(lung, 25.0, spacing_mm) & _hidden(lung, labels > 0))
+            whole = ndimage.binary_fill_holes(whole)
+            filled[whole & (filled == 0) & ~forbidden] = side
     return filled
 
 
-def _closed(mask: Mask, radius_mm: float, spacing_mm: NDArray[np.float64]) -> Mask:
-    """Morphological closing with a ball."""
-    pad = [(int(n), int(n)) for n in np.ceil(radius_mm / spacing_mm) + 1]
-    padded = np.pad(mask, pad)
-    dilated = ndimage.distance_transform_edt(~padded, sampling=spacing_mm) <= radius_mm
-    closed = ndimage.distance_transform_edt(dilated, sampling=spacing_mm) > radius_mm
-    return np.asarray(closed[tuple(slice(p, n - q) for (p, q), n in zip(pad, padded.shape, strict=True))]) | mask
-
-
-def _behind(lung: Mask, both: Mask) -> Mask:
-    """Voxels that are hidden by this lung when seen, in their axial slice, from the middle of the chest."""
-    occupied = [np.flatnonzero(both.any(axis=axes)) for axes in ((0, 2), (0, 1))]
-    cy, cx = ((o[0] + o[-1]) / 2 for o in occupied)
-    y, x = np.mgrid[: lung.shape[1], : lung.shape[2]]
-    radius = np.hypot(y - cy, x - cx)
-    sector = np.floor((np.arctan2(y - cy, x - cx) + np.pi) / (2 * np.pi) * 119.999).astype(np.intp)
-    hidden = np.zeros(lung.shape, bool)
+def _hidden(lung: Mask, both: Mask) -> Mask:
+    """Voxels that lie behind this lung when seen, in their axial slice, from the middle of the chest."""
+    rows, columns = (np.flatnonzero(both.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+    y, x = np.ogrid[: lung.shape[1], : lung.shape[2]]
+    dy, dx = y - (rows[0] + rows[-1]) / 2, x - (columns[0] + columns[-1]) / 2
+    radius = np.hypot(dy, dx)
+    sectors = 120
+    sector = np.floor((np.arctan2(dy, dx) / (2 * np.pi) + 0.5) * sectors).astype(np.intp) % sectors
+    nearest = np.full((lung.shape[0], sectors), np.inf)
     for z in np.flatnonzero(lung.any(axis=(1, 2))):
-        nearest = np.full(120, np.inf)
-        np.minimum.at(nearest, sector[lung[z]], radius[lung[z]])
-        hidden[z] = radius > nearest[sector]
-    return hidden
+        np.minimum.at(nearest[z], sector[lung[z]], radius[lung[z]])
+    return np.asarray(radius > nearest[:, sector])
+
+
+def _voxel_ml(spacing_mm: Floats) -> float:
+    return float(np.prod(spacing_mm)) / 1000.0
+
+
+def _volume_ml(mask: Mask, spacing_mm: Floats) -> float:
+    return float(np.count_nonzero(mask)) * _voxel_ml(spacing_mm)

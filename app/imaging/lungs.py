@@ -13,6 +13,7 @@ from scipy import ndimage
 from app.imaging import lung_separation as separation
 from app.imaging.acceptance import Notice
 from app.imaging.errors import NotChestCt
+from app.imaging.lung_morphology import dilated
 from app.imaging.volume import CtVolume, Grid, canonical
 
 BACKGROUND, RIGHT, LEFT = 0, 1, 2
@@ -81,9 +82,7 @@ class LungMask:
         order, scale, start = _axis_map(self.grid, grid)
         pad = np.ceil(margin_mm / self.grid.spacing_zyx_mm).astype(int) + 1
         padded = np.pad(self.labels > 0, [(int(p), int(p)) for p in pad])
-        if margin_mm > 0:
-            distance = ndimage.distance_transform_edt(~padded, sampling=self.grid.spacing_zyx_mm)
-            padded = distance <= margin_mm
+        padded = dilated(padded, margin_mm, self.grid.spacing_zyx_mm)
         sampled = padded.transpose(order)
         for axis in (2, 1, 0):
             source = order[axis]
@@ -139,20 +138,29 @@ def segment_lungs(volume: CtVolume) -> LungMask:
     spacing_mm = grid.spacing_zyx_mm
     body = separation.find_body(hu)
     air = separation.find_air(hu, body, spacing_mm)
+    if not air.lungs.any():
+        raise _no_lungs(0.0)
     airways = separation.find_airways(hu, air, spacing_mm)
-    midline = separation.offset_from_midline_mm(hu, body, airways, grid)
-    labels = separation.split_sides(air.lungs & ~airways.with_wall, midline, spacing_mm)
-    labels = separation.fill_sides(labels, air.outside | airways.with_wall, spacing_mm)
+    offset_mm = separation.offset_from_midline_mm(hu, body, airways, grid)
+    box = ndimage.find_objects(air.lungs.view(np.uint8))[0]
+    walls = dilated(airways[box], WORKING_SPACING_MM * 1.5, spacing_mm)
+    labels = separation.split_sides(air.lungs[box] & ~walls, offset_mm[box], spacing_mm)
+    labels = separation.fill_sides(labels, walls | ~(air.enclosed | body | (hu > -400))[box], spacing_mm)
+    grid = grid.cropped([s.start for s in box], labels.shape)
     lungs = LungMask(labels, grid)
     found_ml = lungs.volume_ml()
     if found_ml < MINIMUM_LUNG_VOLUME_ML:
-        raise NotChestCt(
-            f"{found_ml:.0f} ml of lung were found, fewer than {MINIMUM_LUNG_VOLUME_ML:.0f} ml: "
-            "send a CT that covers the chest",
-            code="no_lungs",
-            values={"lung_volume_ml": round(found_ml, 1), "minimum_lung_volume_ml": MINIMUM_LUNG_VOLUME_ML},
-        )
+        raise _no_lungs(found_ml)
     return lungs
+
+
+def _no_lungs(found_ml: float) -> NotChestCt:
+    return NotChestCt(
+        f"{found_ml:.0f} ml of lung were found, fewer than {MINIMUM_LUNG_VOLUME_ML:.0f} ml: "
+        "send a CT that covers the chest",
+        code="no_lungs",
+        values={"lung_volume_ml": round(found_ml, 1), "minimum_lung_volume_ml": MINIMUM_LUNG_VOLUME_ML},
+    )
 
 
 def coarse(volume: CtVolume, spacing_mm: float = WORKING_SPACING_MM) -> tuple[NDArray[np.int16], Grid]:
