@@ -16,3 +16,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real CT data not there: ../shared/data beside the repository's folder is missing")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model store that holds ``tiny/1.0.0`` (see `tests.tiny_model`); shared, so not to be written to."""
+    from tests.tiny_model import write_tiny_model  # noqa: PLC0415 - onnx is slow to import
+
+    store = tmp_path_factory.mktemp("model_store")
+    write_tiny_model(store)
+    return store
