@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from app.imaging.lung_morphology import closed, grown_together
+from app.imaging.lung_morphology import closed, eroded, grown_together
 from app.imaging.volume import Grid
 
 Mask = NDArray[np.bool_]
@@ -41,17 +41,13 @@ class Air:
     """Lungs, with whatever airways hang together with them."""
     enclosed: Mask
     """All air inside the body: lungs, trachea, bowel gas."""
+    outside: Mask
+    """Air around the patient."""
 
 
 def find_body(hu: NDArray[np.int16]) -> Mask:
     """Soft tissue and bone of the patient, eroded in-plane by a voxel so that table and blankets fall off."""
-    tissue = hu > _TISSUE_HU
-    eroded = tissue.copy()
-    for axis in (1, 2):
-        ahead, behind = (slice(None),) * axis + (slice(1, None),), (slice(None),) * axis + (slice(None, -1),)
-        eroded[behind] &= tissue[ahead]
-        eroded[ahead] &= tissue[behind]
-    parts, count = ndimage.label(eroded)
+    parts, count = ndimage.label(eroded(hu > _TISSUE_HU, axes=(1, 2)))
     if not count:
         return np.zeros(hu.shape, bool)
     sizes = np.bincount(parts.ravel())
@@ -77,7 +73,6 @@ def _sorted_air(hu: NDArray[np.int16], air: Mask, body: Mask, spacing_mm: Floats
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
     sizes[0] = 0
     outside = np.zeros(count + 1, bool)
-    outside[0] = True
     exposed = _exposed(body)
     boxes = ndimage.find_objects(parts)
     medians_hu: dict[int, float] = {}
@@ -90,7 +85,7 @@ def _sorted_air(hu: NDArray[np.int16], air: Mask, body: Mask, spacing_mm: Floats
             medians_hu[part] = float(np.median(hu[box][inside]))
     chosen = np.zeros(count + 1, bool)
     chosen[_lung_parts(medians_hu, boxes, sizes)] = True
-    return Air(lungs=chosen[parts], enclosed=~outside[parts])
+    return Air(lungs=chosen[parts], enclosed=air & ~outside[parts], outside=outside[parts])
 
 
 def _exposed(body: Mask) -> Mask:
@@ -151,18 +146,22 @@ def _trachea(hu: NDArray[np.int16], air: Air, spacing_mm: Floats) -> Mask:
     reach = round(55.0 / spacing_mm[2])
     middle = int(occupied[0] + occupied[-1]) // 2
     band = (slice(None), slice(None), slice(max(middle - reach, 0), middle + reach + 1))
-    patches, count = ndimage.label(air.enclosed[band] & (hu[band] < -850), _IN_PLANE)
+    # Averaged along the tube, or the noise of a sharp kernel makes tubes of the lung beside it.
+    smooth_hu = ndimage.uniform_filter1d(hu[band], 2 * round(2.5 / spacing_mm[0]) + 1, axis=0)
+    patches, count = ndimage.label(air.enclosed[band] & (smooth_hu < -850), _IN_PLANE)
     areas_mm2 = np.bincount(patches.ravel(), minlength=count + 1) * spacing_mm[1] * spacing_mm[2]
     keep = np.zeros(count + 1, bool)
     for patch, box in enumerate(ndimage.find_objects(patches), start=1):
         if 40 <= areas_mm2[patch] <= 800:
             height, width = ((s.stop - s.start) * d for s, d in zip(box[1:], spacing_mm[1:], strict=True))
             keep[patch] = max(height, width) <= 2.5 * min(height, width) and areas_mm2[patch] > 0.5 * height * width
-    columns, count = ndimage.label(keep[patches], _EVERY_NEIGHBOUR)
-    if count:
-        lengths_mm = [(box[0].stop - box[0].start) * spacing_mm[0] for box in ndimage.find_objects(columns)]
-        if max(lengths_mm) >= 20:
-            found[band] = columns == np.argmax(lengths_mm) + 1
+    columns, _ = ndimage.label(keep[patches], _EVERY_NEIGHBOUR)
+    levels = np.flatnonzero(air.lungs.any(axis=(1, 2)))
+    extents = [(box[0].start, box[0].stop) for box in ndimage.find_objects(columns)]
+    # Bowel makes columns too, but lower down.
+    lengths_mm = [(b - a) * spacing_mm[0] if a + b > levels[0] + levels[-1] else 0.0 for a, b in extents]
+    if lengths_mm and max(lengths_mm) >= 20:
+        found[band] = columns == np.argmax(lengths_mm) + 1
     return found
 
 
@@ -201,10 +200,10 @@ def _split_part(inside: Mask, offset_mm: Floats, voxel_ml: float) -> NDArray[np.
     on_left = np.count_nonzero(offset_mm[inside] > 0)
     if min(on_left, np.count_nonzero(inside) - on_left) * voxel_ml < 50.0:
         return one_sided
-    eroded = inside
+    core = inside
     for _ in range(6):
-        eroded = ndimage.binary_erosion(eroded)
-        parts, count = ndimage.label(eroded)
+        core = eroded(core)
+        parts, count = ndimage.label(core)
         sizes = np.bincount(parts.ravel(), minlength=count + 1)
         sizes[0] = 0
         seeds = np.zeros(inside.shape, np.uint8)
@@ -230,11 +229,25 @@ def fill_sides(labels: NDArray[np.uint8], forbidden: Mask, spacing_mm: Floats) -
     filled = labels.copy()
     for side in (RIGHT, LEFT):
         lung = labels == side
-        if lung.any():
-            whole = closed(lung, 9.0, spacing_mm) | (closed(lung, 25.0, spacing_mm) & _hidden(lung, labels > 0))
-            whole = ndimage.binary_fill_holes(whole)
-            filled[whole & (filled == 0) & ~forbidden] = side
+        if not lung.any():
+            continue
+        box = ndimage.find_objects(lung.view(np.uint8))[0]
+        small = closed(lung[box], 9.0, spacing_mm)
+        large = _closed_coarsely(small, 25.0, spacing_mm) & _hidden(lung, labels > 0)[box]
+        whole = ndimage.binary_fill_holes(small | large)
+        filled[box][whole & (filled[box] == 0) & ~forbidden[box]] = side
     return filled
+
+
+def _closed_coarsely(mask: Mask, radius_mm: float, spacing_mm: Floats) -> Mask:
+    """Close full blocks of 2 x 2 x 2 voxels with a large ball: an eighth of the work, never beyond the true closing."""
+    blocks = np.pad(mask, [(0, n % 2) for n in mask.shape], mode="edge")
+    for axis in range(3):
+        blocks = np.logical_and(*(blocks.take(range(k, blocks.shape[axis], 2), axis=axis) for k in (0, 1)))
+    large = closed(blocks, radius_mm, spacing_mm * 2)
+    for axis in range(3):
+        large = large.repeat(2, axis=axis)
+    return large[tuple(slice(n) for n in mask.shape)]
 
 
 def _hidden(lung: Mask, both: Mask) -> Mask:

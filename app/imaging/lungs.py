@@ -31,6 +31,7 @@ _USUAL_LUNG_VOLUME_ML = (1500.0, 9000.0)
 _MISSING_LUNG_SHARE = 0.1
 _CUT_AREA_SHARE = 0.25
 _SIDE_TOLERANCE_MM = 4.0
+_AIRWAY_WALL_MM = 4.0
 
 
 @dataclass(frozen=True)
@@ -143,9 +144,9 @@ def segment_lungs(volume: CtVolume) -> LungMask:
     airways = separation.find_airways(hu, air, spacing_mm)
     offset_mm = separation.offset_from_midline_mm(hu, body, airways, grid)
     box = ndimage.find_objects(air.lungs.view(np.uint8))[0]
-    walls = dilated(airways[box], WORKING_SPACING_MM * 1.5, spacing_mm)
-    labels = separation.split_sides(air.lungs[box] & ~walls, offset_mm[box], spacing_mm)
-    labels = separation.fill_sides(labels, walls | ~(air.enclosed | body | (hu > -400))[box], spacing_mm)
+    with_walls = dilated(airways[box], _AIRWAY_WALL_MM, spacing_mm)
+    labels = separation.split_sides(air.lungs[box] & ~with_walls, offset_mm[box], spacing_mm)
+    labels = separation.fill_sides(labels, (airways | air.outside)[box], spacing_mm)
     grid = grid.cropped([s.start for s in box], labels.shape)
     lungs = LungMask(labels, grid)
     found_ml = lungs.volume_ml()
