@@ -1,0 +1,55 @@
+"""`lungnodule`: the same analysis as the service, from a terminal or a script.
+
+`--help` has to answer at once, so each command imports what it needs when it runs; at import there is only typer.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from app.cli import analyse, demo, doctor, models, phantom, serve
+from app.cli.exits import EXIT_CODES_HELP
+
+
+def command_line() -> typer.Typer:
+    """Build the command line; a new one at each call, so that tests share nothing."""
+    line = typer.Typer(
+        name="lungnodule",
+        help="Find lung nodules in chest CT. Research use only, not for diagnosis.",
+        epilog=EXIT_CODES_HELP,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,  # a traceback with local variables would print the patient's header
+        rich_markup_mode="markdown",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    line.callback()(_root)
+    line.command("analyse", epilog=EXIT_CODES_HELP)(analyse.analyse)
+    line.command("serve", epilog=EXIT_CODES_HELP)(serve.serve)
+    line.add_typer(models.command_group(), name="models")
+    line.command("doctor", epilog=EXIT_CODES_HELP)(doctor.doctor)
+    line.command("phantom", epilog=EXIT_CODES_HELP)(phantom.phantom)
+    line.command("demo", epilog=EXIT_CODES_HELP)(demo.demo)
+    return line
+
+
+def main() -> None:
+    """Entry point of the `lungnodule` script."""
+    command_line()(prog_name="lungnodule")
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"lungnodule {version('lungnodule')}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass

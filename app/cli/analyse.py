@@ -1,0 +1,190 @@
+"""`lungnodule analyse`: one CT in, a table or the API's JSON out."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli.exits import errors_in_one_line
+from app.cli.setup import open_named_model, quiet_libraries, settings_with
+
+if TYPE_CHECKING:
+    from app.inference.findings import Findings, Nodule, OnProgress
+
+STAGES = {
+    "read": "Reading",
+    "lungs": "Finding the lungs",
+    "prepare": "Preparing",
+    "detect": "Detecting",
+    "characterise": "Characterising",
+    "measure": "Measuring",
+}
+CSV_COLUMNS = (
+    "id", "probability", "malignancy_probability", "label", "diameter_mm", "volume_mm3",
+    "center_lps_x_mm", "center_lps_y_mm", "center_lps_z_mm", "side",
+)  # fmt: skip
+
+
+def analyse(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH",
+            exists=True,
+            help="A DICOM folder or zip, its files, or one .mha, .mhd, .nii(.gz), .nrrd.",
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as the API answers it.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", file_okay=False, help="Also write result.json and nodules.csv into this folder."
+        ),
+    ] = None,
+    series_uid: Annotated[
+        str | None, typer.Option(help="SeriesInstanceUID to analyse, where a study holds several that fit.")
+    ] = None,
+    operating_point: Annotated[
+        str | None, typer.Option(help="Named threshold of the model; `lungnodule models show` lists them.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="NAME or NAME:VERSION; the first of LUNGNODULE_MODELS.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or tensorrt.")] = None,
+    threads: Annotated[int | None, typer.Option(min=0, help="CPU threads; 0 takes one for each core.")] = None,
+) -> None:
+    """Find the nodules of one chest CT.
+
+    For example:
+
+    - `lungnodule analyse study/`
+
+    - `lungnodule analyse series.zip --json > result.json`
+
+    - `lungnodule analyse ct.nii.gz --operating-point sensitive --output findings/`
+    """
+    with errors_in_one_line():
+        from app.api.schemas import result_from_findings
+        from app.imaging.read_options import ReadOptions
+        from app.inference import pipeline
+
+        quiet_libraries()
+        settings = settings_with(device=device, threads=threads)
+        loaded = open_named_model(settings, model or settings.models[0])
+        options = pipeline.AnalysisOptions(
+            read=ReadOptions(series_uid=series_uid, limits=settings.read),
+            operating_point=operating_point,
+            threads=settings.threads,
+        )
+        with _progress() as on_progress:
+            findings = pipeline.analyse(paths[0] if len(paths) == 1 else paths, loaded, options, on_progress)
+        document = result_from_findings(findings).model_dump_json(indent=2)
+        if output is not None:
+            _write(output, document, findings)
+        if as_json:
+            typer.echo(document)
+        else:
+            _print_table(findings)
+
+
+@contextmanager
+def _progress() -> Iterator[OnProgress | None]:
+    """A bar on standard error while it is a terminal; nothing otherwise."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from app.inference.findings import Progress as Step
+
+    columns = (TextColumn("{task.description:<18}"), BarColumn(), TextColumn("{task.fields[detail]}"))
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Reading", total=1.0, detail="")
+
+        def show(step: Step) -> None:
+            bar.update(
+                task, description=STAGES.get(step.stage, step.stage), completed=step.fraction, detail=step.detail
+            )
+
+        yield show
+
+
+def _write(folder: Path, document: str, findings: Findings) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(document + "\n", encoding="utf-8")
+    with (folder / "nodules.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(CSV_COLUMNS)
+        writer.writerows(_csv_row(nodule) for nodule in findings.nodules)
+
+
+def _csv_row(nodule: Nodule) -> tuple[object, ...]:
+    return (
+        nodule.id,
+        round(nodule.probability, 4),
+        round(nodule.malignancy_probability, 4),
+        nodule.label,
+        round(nodule.diameter_mm, 2),
+        round(nodule.volume_mm3, 1),
+        *(round(value, 2) for value in nodule.center_lps_mm),
+        nodule.side or "",
+    )
+
+
+def _print_table(findings: Findings) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from app.inference.findings import DISCLAIMER
+
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    table = Table(title=_title(findings), title_justify="left", caption=DISCLAIMER, caption_justify="left")
+    for heading in (
+        "nodule",
+        "probability",
+        "malignancy",
+        "diameter",
+        "volume",
+        "center LPS (x, y, z)",
+        "side",
+        "images",
+    ):
+        table.add_column(heading, justify="left" if heading in ("nodule", "side", "images") else "right")
+    for nodule in findings.nodules:
+        table.add_row(
+            nodule.id,
+            f"{nodule.probability:.2f}",
+            f"{nodule.malignancy_probability:.2f} {nodule.label}",
+            f"{nodule.diameter_mm:.1f} mm",
+            f"{nodule.volume_mm3:.0f} mm³",
+            ", ".join(f"{value:.1f}" for value in nodule.center_lps_mm) + " mm",
+            nodule.side or "-",
+            _images(nodule),
+        )
+    console.print(table)
+    for notice in (*findings.acceptance.warnings, *findings.acceptance.repairs, *findings.warnings):
+        console.print(f"note[{notice.code}]: {notice.message}", markup=False, soft_wrap=True)
+    seconds = sum(findings.timings_s.values()) if "total" not in findings.timings_s else findings.timings_s["total"]
+    console.print(
+        f"{findings.model.name} {findings.model.version} on {findings.execution_provider}, operating point "
+        f"{findings.operating_point.name} ({findings.operating_point.threshold:g}), {seconds:.1f} s",
+        soft_wrap=True,
+    )
+
+
+def _title(findings: Findings) -> str:
+    count = len(findings.nodules)
+    chosen = findings.acceptance.chosen
+    series = f", series {chosen.series_instance_uid}" if chosen.series_instance_uid else ""
+    return f"{count or 'No'} nodule{'' if count == 1 else 's'} in {chosen.slice_count} slices{series}"
+
+
+def _images(nodule: Nodule) -> str:
+    """Instance numbers as a PACS counts them, else slice indices."""
+    numbers = [s.index_z if s.instance_number is None else s.instance_number for s in nodule.slices]
+    return f"{min(numbers)}-{max(numbers)}" if numbers else "-"

@@ -1,0 +1,143 @@
+"""The service as a client sees it, with nothing but the standard library: start one, wait for it, upload to it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from socket import socket
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+START_TIMEOUT_S = 120.0
+ANSWER_TIMEOUT_S = 900.0
+_COPY_BYTES = 1 << 20
+
+
+class RequestRefused(Exception):
+    """The service answered with a problem, or not at all."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@contextmanager
+def running_service(extra_environment: dict[str, str] | None = None) -> Iterator[str]:
+    """A service of our own on a free loopback port, ready; yields its URL and ends it afterwards.
+
+    Raises
+    ------
+    RequestRefused
+        ``not_started`` with the end of its log when it stops or does not become ready in time.
+    """
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "app.cli", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | (extra_environment or {})
+        )
+        try:
+            _wait_until_ready(process, url, log)
+            yield url
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def predict(url: str, files: Sequence[Path], fields: dict[str, str] | None = None) -> dict[str, Any]:
+    """POST files to ``/v1/predict`` as one streamed multipart body.
+
+    Returns
+    -------
+    dict
+        The decoded AnalysisResult.
+
+    Raises
+    ------
+    RequestRefused
+        With the problem's code and detail for any other answer than 200.
+    """
+    boundary = uuid.uuid4().hex
+    parts = [(_part_header(boundary, index), path) for index, path in enumerate(files)]
+    preamble = b"".join(_field(boundary, name, value) for name, value in (fields or {}).items())
+    closing = f"--{boundary}--\r\n".encode()
+    length = len(preamble) + sum(len(header) + path.stat().st_size + 2 for header, path in parts) + len(closing)
+
+    target = urlsplit(url)
+    connection = http.client.HTTPConnection(target.hostname or "127.0.0.1", target.port or 80, timeout=ANSWER_TIMEOUT_S)
+    try:
+        connection.putrequest("POST", f"{target.path.rstrip('/')}/v1/predict")
+        connection.putheader("Content-Type", f"multipart/form-data; boundary={boundary}")
+        connection.putheader("Content-Length", str(length))
+        connection.endheaders()
+        with suppress(BrokenPipeError, ConnectionResetError):  # refused early: the answer says why
+            for chunk in _body(preamble, parts, closing):
+                connection.send(chunk)
+        return _answer(connection.getresponse())
+    except (OSError, http.client.HTTPException) as error:
+        raise RequestRefused("no_answer", f"{url} does not answer: {type(error).__name__}") from error
+    finally:
+        connection.close()
+
+
+def _free_port() -> int:
+    with socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: IO[bytes]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:  # noqa: S310
+            if answer.status == http.client.OK:
+                return
+        time.sleep(0.1)
+    log.seek(0)
+    raise RequestRefused(
+        "not_started", f"The service did not become ready: {log.read()[-2000:].decode('utf-8', 'replace')}"
+    )
+
+
+def _part_header(boundary: str, index: int) -> bytes:
+    disposition = f'Content-Disposition: form-data; name="files"; filename="{index:06d}.dcm"'
+    return f"--{boundary}\r\n{disposition}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+
+
+def _field(boundary: str, name: str, value: str) -> bytes:
+    return f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+
+
+def _body(preamble: bytes, parts: Sequence[tuple[bytes, Path]], closing: bytes) -> Iterator[bytes]:
+    yield preamble
+    for header, path in parts:
+        yield header
+        with path.open("rb") as file:
+            while chunk := file.read(_COPY_BYTES):
+                yield chunk
+        yield b"\r\n"
+    yield closing
+
+
+def _answer(response: http.client.HTTPResponse) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(response.read())
+    if response.status != http.client.OK:
+        raise RequestRefused(str(body.get("code", response.status)), str(body.get("detail", response.reason)))
+    return body

@@ -1,0 +1,109 @@
+"""`lungnodule models`: what is in the model store, and whether it is what it says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli.exits import EXIT_CODES_HELP, ExitCode, errors_in_one_line
+from app.cli.setup import find_named_model, settings_with
+
+if TYPE_CHECKING:
+    from app.inference.manifest import ModelManifest
+
+ModelName = Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="Without a version the newest.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def command_group() -> typer.Typer:
+    """`models list`, `models show`, `models verify`."""
+    group = typer.Typer(
+        help="List, show and verify the models of the store (LUNGNODULE_MODEL_STORE).", no_args_is_help=True
+    )
+    group.command("list", epilog=EXIT_CODES_HELP)(list_)
+    group.command("show", epilog=EXIT_CODES_HELP)(show)
+    group.command("verify", epilog=EXIT_CODES_HELP)(verify)
+    return group
+
+
+def list_(as_json: AsJson = False) -> None:
+    """List every model and version.
+
+    For example: `lungnodule models list`
+    """
+    with errors_in_one_line():
+        import json
+
+        from app.inference.model_store import list_models
+
+        models = list_models(settings_with().model_store)
+        if as_json:
+            rows = [{"name": m.name, "version": m.version, "path": str(m.path)} for m in models]
+            typer.echo(json.dumps(rows, indent=2))
+            return
+        for model in models:
+            typer.echo(f"{model.name}:{model.version}  {model.path}")
+
+
+def show(name: ModelName, as_json: AsJson = False) -> None:
+    """Show a model's manifest: intended use, operating points, measured figures, provenance.
+
+    For example: `lungnodule models show lungnodule`
+    """
+    with errors_in_one_line():
+        from app.inference.manifest import load_manifest
+
+        folder = find_named_model(settings_with(), name)
+        manifest = load_manifest(folder.path)
+        typer.echo(manifest.model_dump_json(indent=2) if as_json else _described(manifest))
+
+
+def verify(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME[:VERSION]]", help="One model; without it, all.")] = None,
+) -> None:
+    """Check each file of a model against the sha256 in its manifest.
+
+    For example: `lungnodule models verify`
+    """
+    from app.imaging.errors import ModelError
+
+    with errors_in_one_line():
+        from app.inference.model_store import list_models, verify_model
+
+        settings = settings_with()
+        folders = list_models(settings.model_store) if name is None else [find_named_model(settings, name)]
+        if not folders:
+            raise ModelError(f"The model store {settings.model_store} holds no model.", code="store_empty")
+        damaged = 0
+        for folder in folders:
+            try:
+                verify_model(folder.path)
+            except ModelError as error:
+                damaged += 1
+                typer.echo(f"error[{error.code}]: {error.message}", err=True)
+            else:
+                typer.echo(f"{folder.name}:{folder.version}  verified")
+        if damaged:
+            raise typer.Exit(ExitCode.MODEL)
+
+
+def _described(manifest: ModelManifest) -> str:
+    made = manifest.provenance
+    lines = [
+        f"{manifest.name} {manifest.version}",
+        f"  intended use   {manifest.intended_use}",
+        f"  trained        {made.created} from {made.code[:12]}, config {made.config}",
+        f"  data           {', '.join(made.data)} ({made.data_licence})",
+        f"  spacing        {manifest.preprocessing.spacing_mm:g} mm",
+        f"  malignancy     {manifest.malignancy.meaning}",
+        "  operating points",
+    ]
+    for name, point in manifest.operating_points.items():
+        default = " (default)" if name == manifest.default_operating_point else ""
+        lines.append(f"    {name}{default}: threshold {point.threshold:g}. {point.description}")
+    lines += ["  measured"] if manifest.metrics else []
+    for metric in manifest.metrics:
+        interval = f" [{metric.ci95[0]:.3f}, {metric.ci95[1]:.3f}]" if metric.ci95 else ""
+        lines.append(f"    {metric.name} {metric.value:.3f}{interval}, n = {metric.n}, {metric.data}")
+    return "\n".join(lines)

@@ -1,0 +1,54 @@
+"""`lungnodule serve`: the HTTP service in this process."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from app.cli.exits import errors_in_one_line
+from app.cli.setup import settings_with
+
+KEEP_ALIVE_S = 15
+"""How long an idle connection is kept; longer than the usual 5 s, since a client looks at images between calls."""
+MAX_HEADER_BYTES = 32 * 1024
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = None,
+    root_path: Annotated[str | None, typer.Option(help="Path prefix that a reverse proxy strips.")] = None,
+) -> None:
+    """Start the REST service.
+
+    Everything else is set by environment variables: docs/operations.md lists them. On SIGTERM or Ctrl-C it stops taking
+    connections and finishes what it has accepted.
+
+    For example:
+
+    - `lungnodule serve`
+
+    - `lungnodule serve --host 0.0.0.0 --port 8080 --root-path /lungnodule`
+
+    - `LUNGNODULE_REQUIRE_GPU=1 lungnodule serve`
+    """
+    with errors_in_one_line():
+        import uvicorn
+
+        from app.logs import configure_logs
+        from app.main import create_app
+
+        settings = settings_with(host=host, port=port, root_path=root_path)
+        configure_logs(settings.log_level)
+        config = uvicorn.Config(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=int(settings.analysis_timeout_s) + 1,
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        )
+        uvicorn.Server(config).run()
