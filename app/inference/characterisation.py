@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from app.imaging.acceptance import Notice
+from app.imaging.errors import ModelError
 from app.imaging.preprocessing import sample_crops, sample_stack
 from app.imaging.volume import CtVolume, Grid
 from app.inference.findings import Candidate, NoduleMask, Point
 from app.inference.model_store import LoadedModel
-from app.inference.network import Network
 
 _T = TypeVar("_T")
 
@@ -127,7 +127,7 @@ def _verdicts(
         on_progress(0.5 * start / len(candidates), f"candidate {start + 1} of {len(candidates)}")
         batch = candidates[start : start + BATCH]
         crops = sample_crops(volume, [candidate.center_lps_mm for candidate in batch], entry.crop)
-        said = model.characteriser({"crops": crops})
+        said = _ask(model, crops)
         for n, candidate in enumerate(batch):
             nodule = float(said["nodule_probability"][n])
             attributes = zip(entry.attribute_names, map(float, said["attributes"][n]), strict=True)
@@ -141,23 +141,28 @@ def _verdicts(
     return sorted(verdicts, key=lambda verdict: -verdict.probability)
 
 
+def _ask(model: LoadedModel, crops: NDArray[np.float32]) -> dict[str, NDArray[np.floating]]:
+    """Run the characteriser; a probability that is no number would be a nodule missed without a word."""
+    said = model.characteriser({"crops": crops})
+    faulty = [name for name, values in said.items() if not np.isfinite(values).all()]
+    if faulty:
+        raise ModelError(
+            f"The characteriser's outputs {', '.join(faulty)} hold values that are no numbers.",
+            code="network_output_invalid",
+            values={"network": "characteriser", "outputs": faulty},
+        )
+    return said
+
+
 def _outlined(volume: CtVolume, verdict: _Verdict, model: LoadedModel) -> tuple[CharacterisedNodule, list[Notice]]:
     candidate = verdict.candidate
-    half_depth = candidate.diameter_mm * _OUTLINE_DIAMETERS + _OUTLINE_MARGIN_MM
-    stack, grid = sample_stack(volume, candidate.center_lps_mm, half_depth, model.manifest.characteriser.crop)
-    voxels = _outline(stack, grid, candidate, model.characteriser)
+    voxels, grid, whole = _outline(volume, candidate, model)
     notices = []
     if not voxels.any():
         voxels = _sphere(grid, candidate)
-        notices.append(
-            _notice(
-                "outline_from_detector", "has no outline of its own; the detector's sphere stands for it", candidate
-            )
-        )
-    elif voxels[:, [0, -1], :].any() or voxels[:, :, [0, -1]].any():
-        notices.append(
-            _notice("outline_cut_off", "reaches the edge of the image section; it is measured too small", candidate)
-        )
+        notices.append(_notice("outline_from_detector", "has no outline; the detector's sphere is measured", candidate))
+    elif not whole:
+        notices.append(_notice("outline_cut_off", "reaches the edge of the section that was outlined", candidate))
     index = np.argwhere(voxels)
     x, y, z = (float(v) for v in grid.to_patient(index.mean(axis=0)))
     radius = float(np.cbrt(len(index) * grid.voxel_volume_mm3 * 3 / (4 * np.pi)))
@@ -172,16 +177,35 @@ def _outlined(volume: CtVolume, verdict: _Verdict, model: LoadedModel) -> tuple[
     return nodule, notices
 
 
-def _outline(stack: NDArray[np.float32], grid: Grid, candidate: Candidate, characteriser: Network) -> NDArray[np.bool_]:
-    """The connected part of the network's mask that holds the centre, or lies within the detector's sphere of it."""
-    inside = characteriser({"crops": stack[None]})["mask_probability"][0] >= MASK_THRESHOLD
-    parts, count = ndimage.label(inside)
-    if count == 0:
-        return np.zeros_like(inside)
+def _outline(volume: CtVolume, candidate: Candidate, model: LoadedModel) -> tuple[NDArray[np.bool_], Grid, bool]:
+    """The candidate's voxels, their grid, and whether the section held all of them.
+
+    The section is as deep as the detector's diameter suggests, and deeper where the outline reaches its last slice.
+    """
+    depth_mm = candidate.diameter_mm * _OUTLINE_DIAMETERS + _OUTLINE_MARGIN_MM
+    crop, slices = model.manifest.characteriser.crop, 0
+    while True:
+        stack, grid = sample_stack(volume, candidate.center_lps_mm, depth_mm, crop)
+        probability = _ask(model, stack[None])["mask_probability"][0]
+        voxels = _part_at_center(probability >= MASK_THRESHOLD, grid, candidate)
+        too_shallow = bool(voxels[[0, -1]].any())
+        if not too_shallow or len(stack) == slices or depth_mm > crop.size_px * crop.spacing_mm:
+            break
+        depth_mm, slices = 2 * depth_mm, len(stack)
+    in_plane = voxels.any(axis=0)
+    cut_off = too_shallow or in_plane[[0, -1]].any() or in_plane[:, [0, -1]].any()
+    return voxels, grid, not cut_off
+
+
+def _part_at_center(inside: NDArray[np.bool_], grid: Grid, candidate: Candidate) -> NDArray[np.bool_]:
+    """The connected part that holds the centre, or comes nearest to it within the detector's sphere."""
+    if not inside.any():
+        return inside
     distance = _distance_mm(grid, candidate.center_lps_mm)
     nearest = int(np.argmin(np.where(inside, distance, np.inf)))
     if distance.flat[nearest] > max(candidate.diameter_mm / 2, float(grid.spacing_zyx_mm.max())):
         return np.zeros_like(inside)
+    parts: NDArray[np.int32] = ndimage.label(inside)[0]
     return np.asarray(parts == parts.flat[nearest])
 
 

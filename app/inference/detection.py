@@ -103,9 +103,22 @@ def _boxes_of_tile(
     outputs = detector({"volume": np.ascontiguousarray(values[tile.slices])[None, None]})
     boxes = outputs["boxes"][0].astype(np.float64) + np.tile(tile.start, 2)
     scores = outputs["scores"][0].astype(np.float64)
-    sound = np.isfinite(boxes).all(axis=1) & (boxes[:, 3:] > boxes[:, :3]).all(axis=1)
-    kept = sound & (scores >= entry.score_threshold) & tile.owns(centers(boxes))
+    _refuse_nonsense(boxes, scores, entry.score_threshold)
+    kept = (scores >= entry.score_threshold) & tile.owns(centers(boxes))
     return boxes[kept], scores[kept]
+
+
+def _refuse_nonsense(boxes: Boxes, scores: NDArray[np.float64], threshold: float) -> None:
+    """A score that is no number, or a box without extent, must not pass for "nothing found"."""
+    counted = ~(scores < threshold)
+    sound = np.isfinite(scores) & np.isfinite(boxes).all(axis=1) & (boxes[:, 3:] > boxes[:, :3]).all(axis=1)
+    faulty = int(np.count_nonzero(counted & ~sound))
+    if faulty:
+        raise ModelError(
+            f"The detector gave {faulty} boxes or scores that are no numbers or have no extent.",
+            code="network_output_invalid",
+            values={"network": "detector", "faulty": faulty},
+        )
 
 
 def _in_lungs(boxes: Boxes, prepared: PreparedVolume) -> NDArray[np.bool_]:

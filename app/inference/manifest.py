@@ -17,6 +17,7 @@ Characteriser (`axial crops`)
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -148,15 +149,20 @@ def load_manifest(folder: Path) -> ModelManifest:
     ModelError
         ``manifest_missing`` or ``manifest_invalid``, naming the file and the fields.
     """
+    return load_manifest_and_sha256(folder)[0]
+
+
+def load_manifest_and_sha256(folder: Path) -> tuple[ModelManifest, str]:
+    """`load_manifest`, and the sha256 of the very bytes that were read: the identity of the model."""
     path = folder / "manifest.json"
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise ModelError(
             f"{path} cannot be read: {type(error).__name__}", code="manifest_missing", values={"file": str(path)}
         ) from error
     try:
-        return ModelManifest.model_validate_json(text)
+        manifest = ModelManifest.model_validate_json(content)
     except ValidationError as error:
         faults = [{"field": ".".join(map(str, e["loc"])), "fault": e["msg"]} for e in error.errors()]
         raise ModelError(
@@ -164,3 +170,4 @@ def load_manifest(folder: Path) -> ModelManifest:
             code="manifest_invalid",
             values={"file": str(path), "faults": faults},
         ) from error
+    return manifest, hashlib.sha256(content).hexdigest()

@@ -39,8 +39,7 @@ def volume_mm3(mask: NoduleMask) -> float:
 
 def center_lps_mm(mask: NoduleMask) -> Point:
     """Centre of mass of the mask, patient LPS mm."""
-    x, y, z = mask.grid.to_patient(np.argwhere(mask.voxels).mean(axis=0))
-    return float(x), float(y), float(z)
+    return _point(mask.grid.to_patient(np.argwhere(mask.voxels).mean(axis=0)))
 
 
 def axes_mm(mask: NoduleMask) -> Axes:
@@ -145,5 +144,5 @@ def _longest_perpendicular_chord(hull: FloatArray, along: FloatArray) -> float:
 
 
 def _point(values: FloatArray) -> Point:
-    x, y, z = (float(v) for v in values)
-    return x, y, z
+    first, second, third = (float(v) for v in values)
+    return first, second, third

@@ -18,7 +18,7 @@ import numpy as np
 from app.imaging.acceptance import Notice
 from app.imaging.errors import ModelError
 from app.inference.findings import ModelIdentity
-from app.inference.manifest import ModelManifest, NetworkFile, load_manifest
+from app.inference.manifest import ModelManifest, NetworkFile, load_manifest, load_manifest_and_sha256
 from app.inference.network import Network, OnnxNetwork, SessionOptions, open_network
 from app.phantom.reference import reference_digest
 
@@ -128,7 +128,7 @@ def load_model(folder: Path, session: SessionOptions) -> LoadedModel:
         are not what the manifest's kind promises; ``preprocessing_mismatch`` when the preprocessing of this
         installation gives other arrays than the networks were trained on.
     """
-    manifest = load_manifest(folder)
+    manifest, sha256 = load_manifest_and_sha256(folder)
     found = reference_digest(manifest.preprocessing, manifest.characteriser.crop)
     if found != manifest.preprocessing_digest:
         raise ModelError(
@@ -140,14 +140,14 @@ def load_model(folder: Path, session: SessionOptions) -> LoadedModel:
         )
     detector = _open(folder, manifest.detector, session, DETECTOR_INPUTS, DETECTOR_OUTPUTS)
     characteriser = _open(folder, manifest.characteriser, session, CHARACTERISER_INPUTS, CHARACTERISER_OUTPUTS)
-    sha256 = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+    _expect_attributes(manifest, characteriser)
     return LoadedModel(
         manifest=manifest,
         identity=ModelIdentity(manifest.name, manifest.version, sha256),
         detector=detector,
         characteriser=characteriser,
         execution_provider=detector.execution_provider,
-        notices=detector.notices,
+        notices=detector.notices or characteriser.notices,
     )
 
 
@@ -213,6 +213,17 @@ def _open(
             values={"file": entry.file, "inputs": found_inputs, "outputs": found_outputs},
         )
     return network
+
+
+def _expect_attributes(manifest: ModelManifest, characteriser: OnnxNetwork) -> None:
+    count = characteriser.outputs["attributes"][1]
+    named = len(manifest.characteriser.attribute_names)
+    if isinstance(count, int) and count != named:
+        raise ModelError(
+            f"{manifest.characteriser.file} gives {count} attributes, the manifest names {named}.",
+            code="network_contract",
+            values={"file": manifest.characteriser.file, "found": count, "expected": named},
+        )
 
 
 def _expect_shape(network: str, output: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
