@@ -25,12 +25,13 @@ _TISSUE_HU = -300
 _BONE_HU = 250
 _GAS_MEDIAN_HU = -980
 """Bowel gas lies below; emphysematous lung stays above, for its vessels and septa."""
+_LUMEN_DARKEST_HU = -945
+"""A trachea's core is darker; a round patch of noisy lung is not."""
 _MINIMUM_PART_ML = 15.0
 _MINIMUM_DEPTH_MM = 40.0
 """Air beside a closely cropped patient is shallower than this, seen from the edge of the array; a lung is deeper."""
 
 _IN_PLANE = np.array([[[0] * 3] * 3, [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[0] * 3] * 3], bool)
-_EVERY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 
 
 @dataclass(frozen=True)
@@ -150,12 +151,13 @@ def _trachea(hu: NDArray[np.int16], air: Air, spacing_mm: Floats) -> Mask:
     smooth_hu = ndimage.uniform_filter1d(hu[band], 2 * round(2.5 / spacing_mm[0]) + 1, axis=0)
     patches, count = ndimage.label(air.enclosed[band] & (smooth_hu < -850), _IN_PLANE)
     areas_mm2 = np.bincount(patches.ravel(), minlength=count + 1) * spacing_mm[1] * spacing_mm[2]
+    darkest_hu = ndimage.minimum(smooth_hu, patches, np.arange(count + 1))
     keep = np.zeros(count + 1, bool)
     for patch, box in enumerate(ndimage.find_objects(patches), start=1):
-        if 40 <= areas_mm2[patch] <= 800:
+        if 40 <= areas_mm2[patch] <= 800 and darkest_hu[patch] < _LUMEN_DARKEST_HU:
             height, width = ((s.stop - s.start) * d for s, d in zip(box[1:], spacing_mm[1:], strict=True))
             keep[patch] = max(height, width) <= 2.5 * min(height, width) and areas_mm2[patch] > 0.5 * height * width
-    columns, _ = ndimage.label(keep[patches], _EVERY_NEIGHBOUR)
+    columns, _ = ndimage.label(keep[patches])
     levels = np.flatnonzero(air.lungs.any(axis=(1, 2)))
     extents = [(box[0].start, box[0].stop) for box in ndimage.find_objects(columns)]
     # Bowel makes columns too, but lower down.
