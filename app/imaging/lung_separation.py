@@ -151,10 +151,9 @@ def _trachea(hu: NDArray[np.int16], air: Air, spacing_mm: Floats) -> Mask:
     smooth_hu = ndimage.uniform_filter1d(hu[band], 2 * round(2.5 / spacing_mm[0]) + 1, axis=0)
     patches, count = ndimage.label(air.enclosed[band] & (smooth_hu < -850), _IN_PLANE)
     areas_mm2 = np.bincount(patches.ravel(), minlength=count + 1) * spacing_mm[1] * spacing_mm[2]
-    darkest_hu = ndimage.minimum(smooth_hu, patches, np.arange(count + 1))
     keep = np.zeros(count + 1, bool)
     for patch, box in enumerate(ndimage.find_objects(patches), start=1):
-        if 40 <= areas_mm2[patch] <= 800 and darkest_hu[patch] < _LUMEN_DARKEST_HU:
+        if 40 <= areas_mm2[patch] <= 800 and smooth_hu[box][patches[box] == patch].min() < _LUMEN_DARKEST_HU:
             height, width = ((s.stop - s.start) * d for s, d in zip(box[1:], spacing_mm[1:], strict=True))
             keep[patch] = max(height, width) <= 2.5 * min(height, width) and areas_mm2[patch] > 0.5 * height * width
     columns, _ = ndimage.label(keep[patches])

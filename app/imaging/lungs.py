@@ -28,8 +28,10 @@ WORKING_SPACING_MM = 2.8
 MINIMUM_LUNG_VOLUME_ML = 300.0
 """Both lungs together; less is not called a chest CT."""
 _USUAL_LUNG_VOLUME_ML = (1500.0, 9000.0)
+"""Both lungs of an adult at anything from full expiration to emphysema."""
 _MISSING_LUNG_SHARE = 0.1
-_CUT_AREA_SHARE = 0.25
+_CUT_AREA_SHARE = 0.15
+"""Of the largest axial area; the first slice of a scan that just touches a dome shows less."""
 _SIDE_TOLERANCE_MM = 4.0
 _AIRWAY_WALL_MM = 4.0
 
@@ -192,9 +194,54 @@ def coarse(volume: CtVolume, spacing_mm: float = WORKING_SPACING_MM) -> tuple[ND
 def coverage_warnings(lungs: LungMask, volume: CtVolume) -> tuple[Notice, ...]:
     """What a reader should know about how much of the lungs the scan shows.
 
-    Codes: ``lungs_cut_at_top``, ``lungs_cut_at_bottom``, ``one_lung_missing``, ``unusual_lung_volume``.
+    Parameters
+    ----------
+    lungs
+        `segment_lungs` of the same volume.
+    volume
+        The whole scan.
+
+    Returns
+    -------
+    tuple of Notice
+        Codes ``lungs_cut_at_top``, ``lungs_cut_at_bottom`` (the outermost slice still shows much lung),
+        ``one_lung_missing`` and ``unusual_lung_volume``; empty when all is as usual.
     """
-    return ()
+    notices = [*_cut_notices(lungs, volume)]
+    volumes_ml: dict[Side, float] = {"left": lungs.volume_ml("left"), "right": lungs.volume_ml("right")}
+    total_ml = sum(volumes_ml.values())
+    smaller: Side = "left" if volumes_ml["left"] < volumes_ml["right"] else "right"
+    share = volumes_ml[smaller] / total_ml
+    if share < _MISSING_LUNG_SHARE:
+        message = (
+            f"the {smaller} lung holds {volumes_ml[smaller]:.0f} of {total_ml:.0f} ml of lung: "
+            "collapsed, consolidated, removed or outside the scan; nodules there cannot be found"
+        )
+        notices.append(Notice("one_lung_missing", message, {"side": smaller, "volume_ml": round(volumes_ml[smaller])}))
+    low_ml, high_ml = _USUAL_LUNG_VOLUME_ML
+    if not low_ml <= total_ml <= high_ml:
+        message = f"the lungs hold {total_ml:.0f} ml, unusual for an adult ({low_ml:.0f} to {high_ml:.0f} ml)"
+        notices.append(Notice("unusual_lung_volume", message, {"volume_ml": round(total_ml)}))
+    return tuple(notices)
+
+
+def _cut_notices(lungs: LungMask, volume: CtVolume) -> list[Notice]:
+    """Notices for the first and last slice, where lung is still wide."""
+    _, scan = canonical(volume)
+    areas_mm2 = np.count_nonzero(lungs.labels, axis=(1, 2)) * float(np.prod(lungs.grid.spacing_zyx_mm[1:]))
+    shown = np.flatnonzero(areas_mm2)
+    notices = []
+    for name, plane, slice_index in (("bottom", shown[0], 0), ("top", shown[-1], scan.shape_zyx[0] - 1)):
+        scan_index = float(scan.to_index(lungs.grid.to_patient([plane, 0, 0]))[0])
+        distance_mm = abs(scan_index - slice_index) * scan.spacing_zyx_mm[0]
+        share = float(areas_mm2[plane] / areas_mm2.max())
+        if distance_mm <= 1.5 * lungs.grid.spacing_zyx_mm[0] and share > _CUT_AREA_SHARE:
+            message = (
+                f"the scan ends inside the lungs at the {name}: the last slice still shows {share:.0%} of their "
+                "largest cross-section; nodules beyond it cannot be found"
+            )
+            notices.append(Notice(f"lungs_cut_at_{name}", message, {"area_share": round(share, 2)}))
+    return notices
 
 
 def _axis_map(source: Grid, target: Grid) -> tuple[list[int], list[float], list[float]]:
