@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from app.imaging.acceptance import Notice
 from app.imaging.errors import ModelError
-from app.imaging.preprocessing import sample_crops, sample_stack
-from app.imaging.volume import CtVolume, Grid
+from app.imaging.preprocessing import sample_crops
+from app.imaging.volume import CtVolume
 from app.inference.findings import Candidate, NoduleMask, Point
+from app.inference.measurements import center_lps_mm, volume_mm3
 from app.inference.model_store import LoadedModel
+from app.inference.outlining import outline
 
 _T = TypeVar("_T")
 
 BATCH = 64
 """Candidates a pass; bounds the memory of the crops."""
-
-MASK_THRESHOLD = 0.5
-
-_OUTLINE_MARGIN_MM = 3.0
-_OUTLINE_DIAMETERS = 0.75
-"""A stack reaches this many detector diameters and the margin to both sides of the centre."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,8 @@ def characterise(
     likely = _without_duplicates(
         likely, [v.candidate.center_lps_mm for v in likely], [v.candidate.diameter_mm / 2 for v in likely]
     )
-    nodules, notices = [], []
+    nodules: list[CharacterisedNodule] = []
+    notices: list[Notice] = []
     for number, verdict in enumerate(likely):
         on_progress(0.5 + 0.5 * number / len(likely), f"nodule {number + 1} of {len(likely)}")
         nodule, remarks = _outlined(volume, verdict, model)
@@ -154,70 +150,22 @@ def _ask(model: LoadedModel, crops: NDArray[np.float32]) -> dict[str, NDArray[np
     return said
 
 
-def _outlined(volume: CtVolume, verdict: _Verdict, model: LoadedModel) -> tuple[CharacterisedNodule, list[Notice]]:
-    candidate = verdict.candidate
-    voxels, grid, whole = _outline(volume, candidate, model)
-    notices = []
-    if not voxels.any():
-        voxels = _sphere(grid, candidate)
-        notices.append(_notice("outline_from_detector", "has no outline; the detector's sphere is measured", candidate))
-    elif not whole:
-        notices.append(_notice("outline_cut_off", "reaches the edge of the section that was outlined", candidate))
-    index = np.argwhere(voxels)
-    x, y, z = (float(v) for v in grid.to_patient(index.mean(axis=0)))
-    radius = float(np.cbrt(len(index) * grid.voxel_volume_mm3 * 3 / (4 * np.pi)))
+def _outlined(
+    volume: CtVolume, verdict: _Verdict, model: LoadedModel
+) -> tuple[CharacterisedNodule, tuple[Notice, ...]]:
+    entry = model.manifest.characteriser
+    mask, notices = outline(
+        volume, verdict.candidate, entry.crop, lambda stack: _ask(model, stack[None])["mask_probability"][0]
+    )
     nodule = CharacterisedNodule(
-        verdict.probability,
-        verdict.malignancy_probability,
-        verdict.attributes,
-        NoduleMask(voxels, grid),
-        (x, y, z),
-        radius,
+        probability=verdict.probability,
+        malignancy_probability=verdict.malignancy_probability,
+        attributes=verdict.attributes,
+        mask=mask,
+        center_lps_mm=center_lps_mm(mask),
+        radius_mm=float(np.cbrt(volume_mm3(mask) * 3 / (4 * np.pi))),
     )
     return nodule, notices
-
-
-def _outline(volume: CtVolume, candidate: Candidate, model: LoadedModel) -> tuple[NDArray[np.bool_], Grid, bool]:
-    """The candidate's voxels, their grid, and whether the section held all of them.
-
-    The section is as deep as the detector's diameter suggests, and deeper where the outline reaches its last slice.
-    """
-    depth_mm = candidate.diameter_mm * _OUTLINE_DIAMETERS + _OUTLINE_MARGIN_MM
-    crop, slices = model.manifest.characteriser.crop, 0
-    while True:
-        stack, grid = sample_stack(volume, candidate.center_lps_mm, depth_mm, crop)
-        probability = _ask(model, stack[None])["mask_probability"][0]
-        voxels = _part_at_center(probability >= MASK_THRESHOLD, grid, candidate)
-        too_shallow = bool(voxels[[0, -1]].any())
-        if not too_shallow or len(stack) == slices or depth_mm > crop.size_px * crop.spacing_mm:
-            break
-        depth_mm, slices = 2 * depth_mm, len(stack)
-    in_plane = voxels.any(axis=0)
-    cut_off = too_shallow or in_plane[[0, -1]].any() or in_plane[:, [0, -1]].any()
-    return voxels, grid, not cut_off
-
-
-def _part_at_center(inside: NDArray[np.bool_], grid: Grid, candidate: Candidate) -> NDArray[np.bool_]:
-    """The connected part that holds the centre, or comes nearest to it within the detector's sphere."""
-    if not inside.any():
-        return inside
-    distance = _distance_mm(grid, candidate.center_lps_mm)
-    nearest = int(np.argmin(np.where(inside, distance, np.inf)))
-    if distance.flat[nearest] > max(candidate.diameter_mm / 2, float(grid.spacing_zyx_mm.max())):
-        return np.zeros_like(inside)
-    parts: NDArray[np.int32] = ndimage.label(inside)[0]
-    return np.asarray(parts == parts.flat[nearest])
-
-
-def _sphere(grid: Grid, candidate: Candidate) -> NDArray[np.bool_]:
-    distance = _distance_mm(grid, candidate.center_lps_mm)
-    return np.asarray(distance <= max(candidate.diameter_mm / 2, float(distance.min())))
-
-
-def _distance_mm(grid: Grid, center_lps_mm: Point) -> NDArray[np.float64]:
-    """(z, y, x) distance of every voxel centre from a point."""
-    index = np.moveaxis(np.indices(grid.shape_zyx), 0, -1)
-    return np.asarray(np.linalg.norm(grid.to_patient(index) - center_lps_mm, axis=-1))
 
 
 def _without_duplicates(found: Sequence[_T], centers_lps_mm: Sequence[Point], radii_mm: Sequence[float]) -> list[_T]:
@@ -229,8 +177,3 @@ def _without_duplicates(found: Sequence[_T], centers_lps_mm: Sequence[Point], ra
         if not (distance < np.maximum(radii[kept], radii[n])).any():
             kept.append(n)
     return [found[n] for n in kept]
-
-
-def _notice(code: str, what: str, candidate: Candidate) -> Notice:
-    at = [round(v, 1) for v in candidate.center_lps_mm]
-    return Notice(code, f"The nodule at LPS {at} mm {what}.", {"center_lps_mm": at})
