@@ -1,0 +1,119 @@
+"""What the service reads, and where its limits lie: asked before an upload, not learnt from a refusal."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from pydicom.uid import UID
+
+from app.api.schemas import SCHEMA_VERSION
+from app.api.service import Service, ServiceDependency
+from app.imaging.read_options import REPAIRS
+from app.inference.findings import DISCLAIMER
+
+router = APIRouter(tags=["models"])
+
+_TRANSFER_SYNTAXES = (
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.1.99",
+    "1.2.840.10008.1.2.2",
+    "1.2.840.10008.1.2.5",
+    "1.2.840.10008.1.2.4.57",
+    "1.2.840.10008.1.2.4.70",
+    "1.2.840.10008.1.2.4.80",
+    "1.2.840.10008.1.2.4.81",
+    "1.2.840.10008.1.2.4.90",
+    "1.2.840.10008.1.2.4.91",
+)
+
+
+class Format(BaseModel):
+    """One way to send a scan."""
+
+    name: str = Field(description="What acceptance.source_format will say.")
+    files: str = Field(description="What to send.")
+
+
+class NamedUid(BaseModel):
+    """A DICOM UID and its name."""
+
+    uid: str = Field(description="The UID.")
+    name: str = Field(description="Its name in DICOM.")
+
+
+class RequestLimits(BaseModel):
+    """What one request may be."""
+
+    max_request_bytes: int = Field(description="Largest body, in bytes.")
+    max_files: int = Field(description="Most file parts.")
+    max_fields: int = Field(description="Most text fields.")
+    max_field_bytes: int = Field(description="Longest text field, in bytes.")
+    max_part_headers: int = Field(description="Most headers of one part.")
+    max_part_header_bytes: int = Field(description="Longest header of one part, in bytes.")
+    upload_timeout_s: float = Field(description="Longest wait for the body, in seconds.")
+    upload_grace_s: float = Field(description="Seconds before the least rate counts.")
+    min_upload_bytes_per_s: float = Field(description="Least average rate of the body after the grace, in bytes/s.")
+    analysis_timeout_s: float = Field(description="Longest analysis, in seconds.")
+    places: int = Field(description="Requests admitted at the same time; one more is answered 429.")
+
+
+class Capabilities(BaseModel):
+    """Formats, options and limits of this installation."""
+
+    api_version: str = Field(description="Version in the path of the API.")
+    result_schema_version: str = Field(description="schema_version of the answers.")
+    disclaimer: str = Field(description="What the answers must not be used for.")
+    formats: list[Format] = Field(description="Formats that are read.")
+    sop_classes: list[NamedUid] = Field(description="DICOM SOP classes that are analysed.")
+    transfer_syntaxes: list[NamedUid] = Field(description="DICOM transfer syntaxes that are read.")
+    repairs: list[str] = Field(description="What the form field allow_repairs takes.")
+    request_limits: RequestLimits = Field(description="Of one request.")
+    scan_limits: dict[str, float] = Field(
+        description="Of one scan, by name: counts, or bytes, mm and seconds where the name says so."
+    )
+
+
+@router.get("/v1/capabilities", summary="Formats and limits")
+async def capabilities(service: ServiceDependency) -> Capabilities:
+    """What can be sent, and how much of it."""
+    return Capabilities(
+        api_version="v1",
+        result_schema_version=SCHEMA_VERSION,
+        disclaimer=DISCLAIMER,
+        formats=[
+            Format(name="dicom", files="DICOM files of one or more series, in any order, or a zip of them"),
+            Format(name="dicom-enhanced", files="Enhanced (multi-frame) CT, one file or a zip"),
+            Format(name="metaimage", files=".mha, or .mhd together with its .raw or .zraw"),
+            Format(name="nifti", files=".nii or .nii.gz"),
+            Format(name="nrrd", files=".nrrd with its data inside"),
+        ],
+        sop_classes=_named("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1"),
+        transfer_syntaxes=_named(*_TRANSFER_SYNTAXES),
+        repairs=sorted(REPAIRS),
+        request_limits=_request_limits(service),
+        scan_limits=asdict(service.settings.read),
+    )
+
+
+def _request_limits(service: Service) -> RequestLimits:
+    limits = service.upload_limits()
+    return RequestLimits(
+        max_request_bytes=limits.request_bytes,
+        max_files=limits.files,
+        max_fields=limits.fields,
+        max_field_bytes=limits.field_bytes,
+        max_part_headers=limits.part_headers,
+        max_part_header_bytes=limits.part_header_bytes,
+        upload_timeout_s=limits.seconds,
+        upload_grace_s=limits.grace_s,
+        min_upload_bytes_per_s=limits.bytes_per_s,
+        analysis_timeout_s=service.settings.analysis_timeout_s,
+        places=service.line.capacity,
+    )
+
+
+def _named(*uids: str) -> list[NamedUid]:
+    return [NamedUid(uid=uid, name=UID(uid).name) for uid in uids]

@@ -1,0 +1,170 @@
+"""POST /v1/predict: a chest CT in, its nodules out, in one exchange."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.json_schema import SkipJsonSchema
+
+from app.api.problems import EmptyUpload, FieldFault, InvalidFields, problem_responses
+from app.api.schemas import AnalysisResult, result_from_findings
+from app.api.service import Service, ServiceDependency, upload_root
+from app.imaging.read_options import REPAIRS, ReadOptions
+from app.inference.pipeline import AnalysisOptions, choose_operating_point
+from app.multipart import Upload
+from app.uploads import receive_upload
+
+router = APIRouter(tags=["analysis"])
+
+_FOLDER_PREFIX = "lungnodule-upload-"
+
+Repair = Annotated[str, Field(pattern=f"^({'|'.join(sorted(REPAIRS))})$")]
+
+
+class PredictOptions(BaseModel):
+    """Text fields of the form, all optional."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    series_uid: Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")] | SkipJsonSchema[None] = Field(
+        default=None, description="SeriesInstanceUID to analyse, when the upload holds several that fit."
+    )
+    operating_point: Annotated[str, Field(max_length=64)] | SkipJsonSchema[None] = Field(
+        default=None, description="Operating point of the model; /v1/models lists them."
+    )
+    model: Annotated[str, Field(max_length=128)] | SkipJsonSchema[None] = Field(
+        default=None, description="name or name:version of a loaded model; /v1/models lists them."
+    )
+    allow_repairs: list[Repair] = Field(
+        default_factory=list,
+        description="Faults that may be repaired instead of refused; repeat the field or separate by commas.",
+    )
+
+
+_REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["files"],
+                "properties": {
+                    "files": {
+                        "type": "array",
+                        "minItems": 1,
+                        "items": {"type": "string", "format": "binary"},
+                        "description": "The scan: DICOM files in any order, a zip of them, .mha, .mhd with its .raw "
+                        "or .zraw, .nii, .nii.gz or .nrrd. Repeat the part for many files.",
+                    },
+                    **PredictOptions.model_json_schema()["properties"],
+                },
+            },
+            "encoding": {"files": {"contentType": "application/octet-stream"}},
+        }
+    },
+}
+
+
+@router.post(
+    "/v1/predict",
+    summary="Find lung nodules in a chest CT",
+    response_model=AnalysisResult,
+    responses=problem_responses(400, 408, 413, 415, 422, 429, 500, 503),
+    openapi_extra={"requestBody": _REQUEST_BODY},
+)
+async def predict(request: Request, service: ServiceDependency) -> Response:
+    """Upload one CT series and wait for its nodules.
+
+    The body is written to disk as it arrives and removed when the answer is sent. One analysis runs at a time; when
+    every place in the line behind it is taken, the answer is 429 with Retry-After.
+    """
+    with service.line.place():
+        async with _own_folder(upload_root(service.settings)) as folder:
+            began = time.perf_counter()
+            upload = await receive_upload(request.stream(), dict(request.headers), folder, service.upload_limits())
+            received = time.perf_counter()
+            result = await _analysed(request, service, upload)
+            service.metrics.observe_stages({"receive": received - began})
+    return Response(result.model_dump_json(), media_type="application/json")
+
+
+async def _analysed(request: Request, service: Service, upload: Upload) -> AnalysisResult:
+    if not await asyncio.to_thread(_any_content, upload):
+        raise EmptyUpload("Send the scan in one or more non-empty parts named 'files'.")
+    asked = parse_fields(upload.fields)
+    model = service.model(asked.model)
+    options = AnalysisOptions(
+        read=ReadOptions(
+            series_uid=asked.series_uid,
+            limits=service.settings.read,
+            allow_repairs=frozenset(asked.allow_repairs),
+        ),
+        operating_point=choose_operating_point(model, asked.operating_point).name,
+        threads=service.threads(),
+    )
+    findings, waited_s = await service.line.run(service.work(upload.files, model, options), request.receive)
+    service.metrics.observe_analysis(findings, waited_s)
+    return await asyncio.to_thread(result_from_findings, findings)
+
+
+def parse_fields(fields: list[tuple[str, str]]) -> PredictOptions:
+    """Check the text fields of the form.
+
+    Raises
+    ------
+    InvalidFields
+        Naming each field that is unknown, repeated or does not fit.
+    """
+    gathered: dict[str, Any] = {}
+    repeated = []
+    for name, value in fields:
+        if name == "allow_repairs":
+            gathered.setdefault(name, []).extend(part.strip() for part in value.split(",") if part.strip())
+        elif name in gathered:
+            repeated.append(FieldFault(field=name, message="May be given once."))
+        elif value:  # browsers send an empty field for what was left blank
+            gathered[name] = value
+    try:
+        options = PredictOptions.model_validate(gathered)
+    except ValidationError as error:
+        raise InvalidFields("A form field does not fit; errors name it.", _faults(error) + repeated) from None
+    if repeated:
+        raise InvalidFields("A form field is repeated; errors name it.", repeated)
+    return options
+
+
+def _faults(error: ValidationError) -> list[FieldFault]:
+    """Where and why; a name that we do not know may be anything, so it is not repeated."""
+    faults = []
+    for fault in error.errors(include_input=False, include_url=False):
+        if fault["type"] == "extra_forbidden":
+            known = ", ".join(["files", *PredictOptions.model_fields])
+            faults.append(FieldFault(field="", message=f"Unknown form field; the known ones are {known}."))
+        else:
+            faults.append(FieldFault(field=str(fault["loc"][0]), message=fault["msg"]))
+    return faults
+
+
+def _any_content(upload: Upload) -> bool:
+    return any(file.path.stat().st_size for file in upload.files)
+
+
+@asynccontextmanager
+async def _own_folder(root: Path) -> AsyncIterator[Path]:
+    """A folder for one request, removed whatever happens."""
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=_FOLDER_PREFIX, dir=root))
+    try:
+        yield folder
+    finally:
+        removal = asyncio.create_task(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
+        # A request that is cancelled still waits for its folder to be gone.
+        await asyncio.shield(removal)

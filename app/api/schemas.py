@@ -1,0 +1,273 @@
+"""The answer of an analysis as clients see it; also what the command line prints with --json.
+
+Every coordinate names its frame and every figure its unit. LPS is DICOM's patient frame (x to the left, y to the
+back, z to the head), RAS is NIfTI's (x to the right, y to the front, z to the head); both in millimetres.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from app.api.example_result import example_result
+from app.imaging import acceptance as report
+from app.inference import findings as found
+
+SCHEMA_VERSION = "1.0"
+
+
+def _rounded(digits: int) -> AfterValidator:
+    """Digits beyond what the figure can mean are noise to a reader; adding 0.0 turns -0.0 into 0.0."""
+    return AfterValidator(lambda value: round(value, digits) + 0.0)
+
+
+Probability = Annotated[float, Field(ge=0, le=1), _rounded(5)]
+Millimetres = Annotated[float, _rounded(3)]
+CubicMillimetres = Annotated[float, _rounded(1)]
+HounsfieldUnits = Annotated[float, _rounded(1)]
+Index = Annotated[float, _rounded(3)]
+Point = tuple[Millimetres, Millimetres, Millimetres]
+IndexPoint = tuple[Index, Index, Index]
+Side = Literal["left", "right"]
+Label = Literal["benign", "malignant"]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+class Notice(_Answer):
+    """One remark about the scan."""
+
+    code: str = Field(description="Stable identifier of the remark.")
+    message: str = Field(description="A sentence for a person; never names the patient.")
+    values: dict[str, Any] = Field(default_factory=dict, description="The figures behind the message.")
+
+
+class SeriesSummary(_Answer):
+    """What the headers of one received series say."""
+
+    series_instance_uid: str | None = Field(description="SeriesInstanceUID; null for formats without one.")
+    modality: str | None = Field(description="DICOM Modality, e.g. CT.")
+    slice_count: int = Field(description="Number of slices.")
+    rows: int | None = Field(default=None, description="Rows of a slice, in pixels.")
+    columns: int | None = Field(default=None, description="Columns of a slice, in pixels.")
+    spacing_zyx_mm: tuple[float, float, float] | None = Field(
+        default=None, description="Distance between slices, rows and columns, in mm."
+    )
+    slice_thickness_mm: float | None = Field(default=None, description="SliceThickness, in mm.")
+    convolution_kernel: str | None = Field(default=None, description="ConvolutionKernel of the reconstruction.")
+    transfer_syntax_uid: str | None = Field(default=None, description="TransferSyntaxUID of the received files.")
+
+
+class RejectedSeries(_Answer):
+    """A series that was received and not analysed."""
+
+    summary: SeriesSummary = Field(description="What its headers say.")
+    reasons: tuple[Notice, ...] = Field(description="Why it was not analysed.")
+
+
+class Acceptance(_Answer):
+    """What was received, chosen, rejected and why: what the answer rests on."""
+
+    source_format: str = Field(description="dicom, dicom-enhanced, metaimage, nifti or nrrd.")
+    files_received: int = Field(description="Number of files, members of a zip counted singly.")
+    files_ignored: tuple[Notice, ...] = Field(description="Files that were not used, and why.")
+    chosen: SeriesSummary = Field(description="The series that was analysed.")
+    rejected: tuple[RejectedSeries, ...] = Field(description="Other series of the upload, and why not they.")
+    repairs: tuple[Notice, ...] = Field(description="What was repaired; only what allow_repairs permitted.")
+    warnings: tuple[Notice, ...] = Field(description="What may make the answer less reliable.")
+
+
+class Series(_Answer):
+    """The series that was analysed: identity and geometry."""
+
+    study_instance_uid: str | None = Field(description="StudyInstanceUID; null for formats without one.")
+    series_instance_uid: str | None = Field(description="SeriesInstanceUID; null for formats without one.")
+    frame_of_reference_uid: str | None = Field(description="FrameOfReferenceUID in which lps_mm coordinates hold.")
+    shape_zyx: tuple[int, int, int] = Field(description="Voxels along slices, rows and columns.")
+    spacing_zyx_mm: tuple[float, float, float] = Field(description="Voxel spacing along (z, y, x), in mm.")
+    affine_index_zyx_to_lps_mm: list[list[float]] = Field(
+        description="4x4 matrix from voxel index (z, y, x, 1), counted from 0 at voxel centres, to LPS mm (x, y, z, 1)."
+    )
+
+
+class ModelIdentity(_Answer):
+    """The model that answered."""
+
+    name: str = Field(description="Name of the model.")
+    version: str = Field(description="Semantic version of the model.")
+    sha256: str = Field(description="sha256 of the model's manifest, which holds the sha256 of every network.")
+
+
+class OperatingPoint(_Answer):
+    """The threshold in force."""
+
+    name: str = Field(description="Name of the operating point in the model's manifest.")
+    threshold: Probability = Field(description="Nodules with a probability of at least this are reported (0 to 1).")
+
+
+class IndexBox(_Answer):
+    """A box in voxel indices of the analysed volume."""
+
+    min: IndexPoint = Field(description="Lowest corner (z, y, x), in voxels; voxel i spans i +- 0.5.")
+    max: IndexPoint = Field(description="Highest corner (z, y, x), in voxels.")
+
+
+class PatientBox(_Answer):
+    """A box along the axes of the patient."""
+
+    min: Point = Field(description="Lowest corner (x, y, z), in LPS mm.")
+    max: Point = Field(description="Highest corner (x, y, z), in LPS mm.")
+
+
+class BoundingBox(_Answer):
+    """The box around a nodule, in two frames."""
+
+    index_zyx: IndexBox = Field(description="In voxel indices of the analysed volume.")
+    lps_mm: PatientBox = Field(description="In patient coordinates; the smallest such box around the index box.")
+
+
+class NoduleSlice(_Answer):
+    """A nodule's box on one original slice."""
+
+    sop_instance_uid: str | None = Field(description="SOPInstanceUID of the image; null for formats without one.")
+    instance_number: int | None = Field(description="InstanceNumber, as the PACS counts slices.")
+    frame_number: int | None = Field(description="Frame of an Enhanced multi-frame image, from 1; otherwise null.")
+    index_z: int = Field(description="Slice of the analysed volume, from 0.")
+    box_px: tuple[Index, Index, Index, Index] = Field(
+        description="(column_min, row_min, column_max, row_max) in pixels; whole numbers are pixel centres."
+    )
+
+
+class Nodule(_Answer):
+    """One nodule."""
+
+    id: str = Field(description="Identifier within this answer.")
+    probability: Probability = Field(description="That this is a nodule, 0 to 1.")
+    malignancy_probability: Probability = Field(
+        description="That the nodule is malignant, 0 to 1, in the sense of malignancy_meaning."
+    )
+    label: Label = Field(description="malignancy_probability against the model's threshold.")
+    diameter_mm: Millimetres = Field(description="Mean of long and short axis, in mm.", ge=0)
+    long_axis_mm: Millimetres = Field(description="Longest extent in the axial slice of largest area, in mm.", ge=0)
+    short_axis_mm: Millimetres = Field(description="Longest extent across the long axis, same slice, in mm.", ge=0)
+    volume_mm3: CubicMillimetres = Field(description="Volume of the nodule, in mm3.", ge=0)
+    mean_hu: HounsfieldUnits | None = Field(description="Mean density, in HU; null where not measured.")
+    side: Side | None = Field(description="The patient's lung; null where it is in neither.")
+    center_lps_mm: Point = Field(description="Centre (x, y, z) in mm, DICOM's frame: to left, back and head.")
+    center_ras_mm: Point = Field(
+        description="The same centre (x, y, z) in mm, NIfTI's frame: to right, front and head."
+    )
+    bounding_box: BoundingBox = Field(description="Box around the nodule.")
+    slices: tuple[NoduleSlice, ...] = Field(description="The box on every original slice that it touches.")
+    attributes: dict[str, float] = Field(
+        description="Further outputs of the model, by name; what they mean is in the model's card."
+    )
+
+
+class AnalysisResult(_Answer):
+    """Nodules of one CT series, and all that is needed to judge and reproduce the answer."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [example_result()]})
+
+    schema_version: Literal["1.0"] = Field(description="Version of this schema; fields are only added within 1.x.")
+    disclaimer: str = Field(description="What the answer must not be used for.")
+    series: Series = Field(description="The series that was analysed.")
+    acceptance: Acceptance = Field(description="What was received, chosen, rejected and why.")
+    model: ModelIdentity = Field(description="The model that answered.")
+    execution_provider: str = Field(description="ONNX Runtime execution provider that ran the networks.")
+    operating_point: OperatingPoint = Field(description="The threshold in force.")
+    malignancy_meaning: str = Field(description="What malignancy_probability was trained to mean.")
+    timings_s: dict[str, float] = Field(description="Seconds in each stage of the analysis.")
+    nodules: tuple[Nodule, ...] = Field(description="By falling probability; empty when none was found.")
+
+
+def result_from_findings(findings: found.Findings) -> AnalysisResult:
+    """The public form of what the pipeline found.
+
+    Parameters
+    ----------
+    findings
+        What `app.inference.pipeline.analyse` returned.
+
+    Returns
+    -------
+    AnalysisResult
+        Nodules by falling probability; warnings of the reader and of the pipeline together.
+    """
+    return AnalysisResult(
+        schema_version=SCHEMA_VERSION,
+        disclaimer=found.DISCLAIMER,
+        series=_series(findings),
+        acceptance=_acceptance(findings.acceptance, findings.warnings),
+        model=ModelIdentity.model_validate(findings.model),
+        execution_provider=findings.execution_provider,
+        operating_point=OperatingPoint.model_validate(findings.operating_point),
+        malignancy_meaning=findings.malignancy_meaning,
+        timings_s={stage: round(seconds, 4) for stage, seconds in findings.timings_s.items()},
+        nodules=tuple(_nodule(n) for n in sorted(findings.nodules, key=lambda n: -n.probability)),
+    )
+
+
+def _series(findings: found.Findings) -> Series:
+    identity, grid = findings.identity, findings.grid
+    z, y, x = (float(spacing) for spacing in grid.spacing_zyx_mm)
+    return Series(
+        study_instance_uid=identity.study_instance_uid if identity else None,
+        series_instance_uid=identity.series_instance_uid if identity else None,
+        frame_of_reference_uid=identity.frame_of_reference_uid if identity else None,
+        shape_zyx=grid.shape_zyx,
+        spacing_zyx_mm=(z, y, x),
+        affine_index_zyx_to_lps_mm=grid.affine.tolist(),
+    )
+
+
+def _acceptance(accepted: report.AcceptanceReport, warnings: tuple[report.Notice, ...]) -> Acceptance:
+    return Acceptance(
+        source_format=accepted.source_format,
+        files_received=accepted.files_received,
+        files_ignored=_notices(accepted.files_ignored),
+        chosen=_summary(accepted.chosen),
+        rejected=tuple(
+            RejectedSeries(summary=_summary(series.summary), reasons=_notices(series.reasons))
+            for series in accepted.rejected
+        ),
+        repairs=_notices(accepted.repairs),
+        warnings=_notices(accepted.warnings + warnings),
+    )
+
+
+def _notices(notices: tuple[report.Notice, ...]) -> tuple[Notice, ...]:
+    return tuple(Notice.model_validate(notice) for notice in notices)
+
+
+def _summary(summary: report.SeriesSummary) -> SeriesSummary:
+    return SeriesSummary.model_validate(summary)
+
+
+def _nodule(nodule: found.Nodule) -> Nodule:
+    x, y, z = nodule.center_lps_mm
+    return Nodule(
+        id=nodule.id,
+        probability=nodule.probability,
+        malignancy_probability=nodule.malignancy_probability,
+        label=cast("Label", nodule.label),
+        diameter_mm=nodule.diameter_mm,
+        long_axis_mm=nodule.long_axis_mm,
+        short_axis_mm=nodule.short_axis_mm,
+        volume_mm3=nodule.volume_mm3,
+        mean_hu=nodule.mean_hu,
+        side=cast("Side | None", nodule.side),
+        center_lps_mm=nodule.center_lps_mm,
+        center_ras_mm=(0.0 - x, 0.0 - y, z),  # a plain minus would write -0.0
+        bounding_box=_bounding_box(nodule),
+        slices=tuple(NoduleSlice.model_validate(box) for box in nodule.slices),
+        attributes=nodule.attributes,
+    )
+
+
+def _bounding_box(nodule: found.Nodule) -> BoundingBox:
+    (index_min, index_max), (lps_min, lps_max) = nodule.box_index_zyx, nodule.box_lps_mm
+    return BoundingBox(index_zyx=IndexBox(min=index_min, max=index_max), lps_mm=PatientBox(min=lps_min, max=lps_max))

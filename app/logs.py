@@ -1,0 +1,119 @@
+"""JSON logs on standard output that hold no patient data.
+
+Libraries quote what they read: pydicom writes tag values into warnings and exceptions. So a warning of theirs keeps
+its place and category and loses its text, and an exception keeps its types and frames and loses its messages.
+Messages of our own errors are kept: by contract they name attributes and numbers (`app.imaging.errors`).
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+import sys
+import traceback
+from collections.abc import Iterator
+from types import TracebackType
+from typing import IO, Any
+
+import structlog
+
+from app.imaging.errors import LungNoduleError
+
+_QUOTING_LOGGERS = ("pydicom", "py.warnings", "pylibjpeg", "openjpeg", "gdcm", "SimpleITK", "python_multipart")
+"""Loggers of libraries that may put parts of a file or a request into their text."""
+
+_WITHHELD = "message withheld: it may quote the file"
+
+
+def configure_logs(level: str = "info", stream: IO[str] | None = None) -> None:
+    """Send structlog and the standard library's logging to one stream as JSON lines.
+
+    Process-wide, so the command that starts the service calls it, not the app factory.
+    """
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        withhold_quoted_text,
+        exception_without_messages,
+    ]
+    handler = logging.StreamHandler(stream or sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.captureWarnings(capture=True)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.asgi"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    # Its lines carry query strings and client addresses; the HTTP edge writes its own.
+    access = logging.getLogger("uvicorn.access")
+    access.handlers.clear()
+    access.propagate = False
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def withhold_quoted_text(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Processor: drop the text of loggers that quote what they read."""
+    name = str(event.get("logger", ""))
+    if name.split(".", maxsplit=1)[0] in _QUOTING_LOGGERS or name in _QUOTING_LOGGERS:
+        kept = {key: event[key] for key in event if key in {"level", "logger", "timestamp", "request_id"}}
+        return kept | {"event": _WITHHELD, "category": _warning_category(str(event.get("event", "")))}
+    return event
+
+
+def exception_without_messages(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Processor: replace ``exc_info`` by exception types and frames."""
+    info = event.pop("exc_info", None)
+    if info is True:
+        info = sys.exc_info()
+    elif isinstance(info, BaseException):
+        info = (type(info), info, info.__traceback__)
+    if isinstance(info, tuple) and info[1] is not None:
+        event["exception"] = [_described(error) for error in _chain(info[1])]
+    return event
+
+
+def _described(error: BaseException) -> dict[str, Any]:
+    described: dict[str, Any] = {"type": type(error).__name__, "frames": _frames(error.__traceback__)}
+    if isinstance(error, LungNoduleError):
+        described |= {"code": error.code, "message": error.message}
+    return described
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _frames(trace: TracebackType | None) -> list[str]:
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(trace)]
+
+
+def _warning_category(text: str) -> str | None:
+    """`UserWarning` of "file.py:12: UserWarning: ...", the form in which warnings are logged."""
+    for word in text.split():
+        if word.endswith("Warning:"):
+            return word.rstrip(":")
+    return None

@@ -1,0 +1,149 @@
+"""A multipart body goes to disk as it arrives, under names of our own, within limits that hold while it is read.
+
+Nothing of the body is kept in memory beyond one batch. Names that the sender gave its files stay in memory, for
+telling formats apart; they never become paths, log lines or messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import AsyncIterable, AsyncIterator
+from pathlib import Path
+
+from python_multipart.multipart import parse_options_header
+
+from app.imaging.errors import LungNoduleError, UploadTooLarge
+from app.multipart import FILES_FIELD, MalformedUpload, MultipartWriter, Upload, UploadLimits
+
+_BATCH_BYTES = 1 << 20
+
+
+class NotMultipart(LungNoduleError):
+    """The body has another media type than multipart/form-data."""
+
+    default_code = "unsupported_media_type"
+
+
+class UploadTooSlow(LungNoduleError):
+    """The body did not arrive in time, or came slower than the least rate."""
+
+    default_code = "upload_too_slow"
+
+
+class StorageFull(LungNoduleError):
+    """No room on the disk for the upload."""
+
+    default_code = "storage_full"
+
+
+async def receive_upload(
+    body: AsyncIterable[bytes], headers: dict[str, str], folder: Path, limits: UploadLimits
+) -> Upload:
+    """Write the files of a multipart body into ``folder`` and return them with the text fields.
+
+    Parameters
+    ----------
+    body
+        The body in the chunks in which it arrives.
+    headers
+        Request headers by lower-case name; ``content-type`` and ``content-length`` are read.
+    folder
+        An empty folder that the caller removes, whatever happens.
+    limits
+        Checked while reading: the first byte beyond one ends it.
+
+    Raises
+    ------
+    NotMultipart
+        Another media type.
+    MalformedUpload
+        No boundary, damaged or truncated multipart, unusable part headers.
+    UploadTooLarge
+        ``request_too_large`` or ``too_many_files``.
+    UploadTooSlow
+        Deadline passed, or slower than the least rate.
+    StorageFull
+        The disk has no room.
+    """
+    boundary = _boundary(headers.get("content-type", ""))
+    _check_size(int(headers.get("content-length", 0)), limits)
+    writer = MultipartWriter(boundary, folder, limits)
+    try:
+        async for batch in _batched(_paced(body, limits)):
+            writer.upload.received_bytes += len(batch)
+            _check_size(writer.upload.received_bytes, limits)
+            await asyncio.to_thread(writer.feed, batch)
+        writer.finish()
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull("The disk has no room for the upload. Try again later.") from error
+        raise
+    finally:
+        writer.close()
+    return writer.upload
+
+
+def _boundary(content_type: str) -> bytes:
+    media_type, parameters = parse_options_header(content_type)
+    if media_type != b"multipart/form-data":
+        raise NotMultipart(
+            f"Send multipart/form-data with one or more parts named '{FILES_FIELD}'.",
+            values={"expected": "multipart/form-data"},
+        )
+    boundary = parameters.get(b"boundary", b"")
+    if not boundary:
+        raise MalformedUpload("Content-Type names no multipart boundary.", code="boundary_missing")
+    return boundary
+
+
+def _check_size(size: int, limits: UploadLimits) -> None:
+    if size > limits.request_bytes:
+        raise UploadTooLarge(
+            f"The request body is over the limit of {limits.request_bytes} bytes.",
+            code="request_too_large",
+            values={"limit_bytes": limits.request_bytes},
+        )
+
+
+async def _paced(body: AsyncIterable[bytes], limits: UploadLimits) -> AsyncIterator[bytes]:
+    """Pass chunks on; only the time spent waiting for the sender counts against it, our own writing does not."""
+    clock = asyncio.get_running_loop().time
+    chunks = aiter(body)
+    waited_s, received = 0.0, 0
+    while True:
+        allowed_s = min(limits.seconds, limits.grace_s + received / limits.bytes_per_s)
+        asked = clock()
+        try:
+            async with asyncio.timeout(allowed_s - waited_s):
+                chunk = await anext(chunks, None)
+        except TimeoutError:
+            raise UploadTooSlow(
+                f"The body must arrive within {limits.seconds:g} s and, after {limits.grace_s:g} s, at "
+                f"{limits.bytes_per_s:g} bytes/s or more.",
+                values={
+                    "limit_s": limits.seconds,
+                    "grace_s": limits.grace_s,
+                    "least_bytes_per_s": limits.bytes_per_s,
+                    "received_bytes": received,
+                },
+            ) from None
+        if chunk is None:
+            return
+        waited_s += clock() - asked
+        received += len(chunk)
+        yield chunk
+
+
+async def _batched(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Fewer, larger pieces, so that the hop to a worker thread costs nothing beside the write."""
+    pending: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        pending.append(chunk)
+        size += len(chunk)
+        if size >= _BATCH_BYTES:
+            yield b"".join(pending)
+            pending, size = [], 0
+    if size:
+        yield b"".join(pending)
