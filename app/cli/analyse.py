@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.exits import errors_in_one_line
-from app.cli.setup import open_named_model, quiet_libraries, settings_with
+from app.cli.setup import quiet_libraries, settings_with
 
 if TYPE_CHECKING:
     from app.inference.findings import Findings, Nodule, OnProgress
@@ -53,6 +54,9 @@ def analyse(
     operating_point: Annotated[
         str | None, typer.Option(help="Named threshold of the model; `lungnodule models show` lists them.")
     ] = None,
+    allow_repair: Annotated[
+        list[str] | None, typer.Option(help="Repair instead of refusing: missing_slices, duplicate_slices; repeatable.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="NAME or NAME:VERSION; the first of LUNGNODULE_MODELS.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or tensorrt.")] = None,
     threads: Annotated[int | None, typer.Option(min=0, help="CPU threads; 0 takes one for each core.")] = None,
@@ -69,16 +73,17 @@ def analyse(
     """
     with errors_in_one_line():
         from app.api.schemas import result_from_findings
+        from app.api.service import load_models
         from app.imaging.read_options import ReadOptions
         from app.inference import pipeline
 
         quiet_libraries()
-        settings = settings_with(device=device, threads=threads)
-        loaded = open_named_model(settings, model or settings.models[0])
+        settings = settings_with(device=device, threads=threads, models=model)
+        loaded = load_models(settings)[0]
         options = pipeline.AnalysisOptions(
-            read=ReadOptions(series_uid=series_uid, limits=settings.read),
+            read=ReadOptions(series_uid=series_uid, limits=settings.read, allow_repairs=_known_repairs(allow_repair)),
             operating_point=operating_point,
-            threads=settings.threads,
+            threads=settings.threads or os.cpu_count() or 1,
         )
         with _progress() as on_progress:
             findings = pipeline.analyse(paths[0] if len(paths) == 1 else paths, loaded, options, on_progress)
@@ -89,6 +94,16 @@ def analyse(
             typer.echo(document)
         else:
             _print_table(findings)
+
+
+def _known_repairs(asked: list[str] | None) -> frozenset[str]:
+    from app.imaging.errors import OptionError
+    from app.imaging.read_options import REPAIRS
+
+    repairs = frozenset(asked or ())
+    if not repairs <= REPAIRS:
+        raise OptionError(f"--allow-repair knows {', '.join(sorted(REPAIRS))}.", code="unknown_repair")
+    return repairs
 
 
 @contextmanager

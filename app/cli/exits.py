@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from app.imaging.errors import LungNoduleError, ModelError, ScanError
+from app.imaging.errors import LungNoduleError, ModelError, OptionError, ScanError
 
 
 class ExitCode(IntEnum):
@@ -47,6 +47,8 @@ def errors_in_one_line() -> Iterator[None]:
         fail(ExitCode.SCAN, error.code, error.message)
     except ModelError as error:
         fail(ExitCode.MODEL, error.code, error.message)
+    except OptionError as error:
+        fail(ExitCode.USAGE, error.code, error.message)
     except LungNoduleError as error:
         fail(ExitCode.CHECK_FAILED, error.code, error.message)
     except ValidationError as error:

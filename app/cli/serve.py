@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
 
-from app.cli.exits import errors_in_one_line
+from app.cli.exits import ExitCode, errors_in_one_line, fail
 from app.cli.setup import settings_with
 
 KEEP_ALIVE_S = 15
@@ -44,11 +45,18 @@ def serve(
             create_app(settings),
             host=settings.host,
             port=settings.port,
+            root_path=settings.root_path,
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=int(settings.analysis_timeout_s) + 1,
+            timeout_graceful_shutdown=math.ceil(settings.upload_timeout_s + settings.analysis_timeout_s),
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         )
-        uvicorn.Server(config).run()
+        server = uvicorn.Server(config)
+        try:
+            server.run()
+        except SystemExit:  # how uvicorn says that it could not listen
+            fail(ExitCode.SYSTEM, "cannot_listen", f"{settings.host} port {settings.port} cannot be listened on.")
+        if not server.started:
+            fail(ExitCode.MODEL, "not_started", "The service did not start; its log says why.")

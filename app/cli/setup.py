@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from app.cli.exits import ExitCode, fail
 
 if TYPE_CHECKING:
-    from app.inference.model_store import LoadedModel, ModelFolder
+    from app.inference.model_store import ModelFolder
     from app.settings import Settings
 
 
@@ -43,26 +43,6 @@ def find_named_model(settings: Settings, wanted: str) -> ModelFolder:
 
     name, _, version = wanted.partition(":")
     return find_model(settings.model_store, name, version or None)
-
-
-def open_named_model(settings: Settings, wanted: str) -> LoadedModel:
-    """Verify and load ``name`` or ``name:version`` as the settings say.
-
-    Raises
-    ------
-    ModelError
-        When it is missing, damaged, or needs a GPU that is not there.
-    """
-    from app.inference.model_store import load_model
-    from app.inference.network import SessionOptions
-
-    session = SessionOptions(
-        device=settings.device,
-        threads=settings.threads,
-        require_gpu=settings.require_gpu,
-        tensorrt_cache=settings.tensorrt_cache,
-    )
-    return load_model(find_named_model(settings, wanted).path, session)
 
 
 def quiet_libraries() -> None:
