@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise, product
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,13 +87,11 @@ def tiles(shape_zyx: Shape, spec: TilingSpec) -> list[Tile]:
     if any(n % spec.multiple for n in shape_zyx):
         raise ValueError(f"shape_zyx {shape_zyx} must be multiples of {spec.multiple}")
     per_axis = [_ways_to_cut(n, spec) for n in shape_zyx]
-    affordable = [
-        ways for ways in product(*per_axis) if np.prod([way.largest for way in ways], dtype=np.int64) <= spec.max_voxels
-    ]
+    affordable = [ways for ways in product(*per_axis) if prod(way.largest for way in ways) <= spec.max_voxels]
     if not affordable:
-        least = int(np.prod([min(way.largest for way in ways) for ways in per_axis], dtype=np.int64))
+        least = prod(min(way.largest for way in ways) for ways in per_axis)
         raise ValueError(f"max_voxels {spec.max_voxels} is below the smallest tile with its halo, {least} voxels")
-    best = min(affordable, key=lambda ways: (np.prod([way.computed for way in ways], dtype=np.int64), _count(ways)))
+    best = min(affordable, key=lambda ways: (prod(way.computed for way in ways), prod(len(way.cores) for way in ways)))
     return [_tile(shape_zyx, cores, spec.halo) for cores in product(*(way.cores for way in best))]
 
 
@@ -108,18 +107,16 @@ class _Cut:
 
 
 def _ways_to_cut(length: int, spec: TilingSpec) -> list[_Cut]:
+    """From the whole axis to single blocks; a way that makes more tiles, but none smaller, is left out."""
     blocks = length // spec.multiple
-    ways = []
+    ways: list[_Cut] = []
     for count in range(1, blocks + 1):
         edges = [round(i * blocks / count) * spec.multiple for i in range(count + 1)]
         cores = tuple(pairwise(edges))
         lengths = [min(stop + spec.halo, length) - max(start - spec.halo, 0) for start, stop in cores]
-        ways.append(_Cut(cores, max(lengths), sum(lengths)))
+        if not ways or max(lengths) < ways[-1].largest:
+            ways.append(_Cut(cores, max(lengths), sum(lengths)))
     return ways
-
-
-def _count(ways: tuple[_Cut, ...]) -> int:
-    return int(np.prod([len(way.cores) for way in ways]))
 
 
 def _tile(shape: Shape, cores: tuple[tuple[int, int], ...], halo: int) -> Tile:
