@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from app.cli.exits import ExitCode
+from tests.tiny_model import write_tiny_model
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A store of this test's own, so that it may be damaged."""
+    write_tiny_model(tmp_path / "store", version="1.0.0")
+    write_tiny_model(tmp_path / "store", version="1.1.0")
+    monkeypatch.setenv("LUNGNODULE_MODEL_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+def test_list_names_every_version(run, store):
+    result = run("models", "list")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.output.splitlines()] == ["tiny:1.0.0", "tiny:1.1.0"]
+
+
+def test_list_as_json(run, store):
+    rows = json.loads(run("models", "list", "--json").output)
+    assert [(row["name"], row["version"]) for row in rows] == [("tiny", "1.0.0"), ("tiny", "1.1.0")]
+
+
+def test_show_takes_the_newest_version_unless_told(run, store):
+    assert run("models", "show", "tiny").output.startswith("tiny 1.1.0\n")
+    assert run("models", "show", "tiny:1.0.0").output.startswith("tiny 1.0.0\n")
+
+
+def test_show_marks_the_default_operating_point(run, store):
+    assert "balanced (default): threshold 0.5" in run("models", "show", "tiny").output
+
+
+def test_show_as_json_is_the_manifest(run, store):
+    shown = json.loads(run("models", "show", "tiny", "--json").output)
+    assert shown["detector"] == json.loads((store / "tiny/1.1.0/manifest.json").read_text())["detector"] | {
+        "kind": "boxes-3d",
+        "parity": None,
+    }
+
+
+def test_verify_passes_an_intact_store(run, store):
+    result = run("models", "verify")
+    assert result.exit_code == 0
+    assert result.output.count("verified") == 2
+
+
+def test_verify_finds_one_changed_byte_and_still_checks_the_rest(run, store):
+    network = store / "tiny/1.0.0/detector.onnx"
+    network.write_bytes(network.read_bytes()[:-1] + b"\x00")
+    result = run("models", "verify")
+    assert result.exit_code == ExitCode.MODEL
+    assert "error[hash_mismatch]" in result.stderr
+    assert str(network) in result.stderr
+    assert "tiny:1.1.0  verified" in result.stdout
+
+
+def test_verify_of_an_empty_store_is_no_success(run, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("LUNGNODULE_MODEL_STORE", str(tmp_path / "empty"))
+    assert run("models", "verify").exit_code == ExitCode.MODEL
+
+
+def test_unknown_model_is_model_trouble_and_says_what_there_is(run, store):
+    result = run("models", "show", "other")
+    assert result.exit_code == ExitCode.MODEL
+    assert "tiny:1.0.0" in result.stderr
