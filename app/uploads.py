@@ -72,7 +72,6 @@ async def receive_upload(
     try:
         async for batch in _batched(_paced(body, limits)):
             writer.upload.received_bytes += len(batch)
-            _check_size(writer.upload.received_bytes, limits)
             await asyncio.to_thread(writer.feed, batch)
         writer.finish()
     except OSError as error:
@@ -132,6 +131,7 @@ async def _paced(body: AsyncIterable[bytes], limits: UploadLimits) -> AsyncItera
             return
         waited_s += clock() - asked
         received += len(chunk)
+        _check_size(received, limits)
         yield chunk
 
 

@@ -106,10 +106,11 @@ class WaitingLine:
                     started = clock()
                     result = await anyio.to_thread.run_sync(work, abandoned, limiter=self._threads)
                     self._typical_s += _WEIGHT_OF_LAST * (clock() - started - self._typical_s)
-                    return result, started - arrived
             finally:
                 watcher.cancel()
-        raise ClientHungUp
+        if abandoned.is_set():
+            raise ClientHungUp
+        return result, started - arrived
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.json_schema import SkipJsonSchema
 
 from app.api.problems import EmptyUpload, FieldFault, InvalidFields, problem_responses
 from app.api.schemas import AnalysisResult, result_from_findings
@@ -27,7 +26,7 @@ router = APIRouter(tags=["analysis"])
 
 _FOLDER_PREFIX = "lungnodule-upload-"
 
-Repair = Annotated[str, Field(pattern=f"^({'|'.join(sorted(REPAIRS))})$")]
+Repair = Annotated[str, Field(pattern=f"^({'|'.join(sorted(REPAIRS))})$", json_schema_extra={"enum": sorted(REPAIRS)})]
 
 
 class PredictOptions(BaseModel):
@@ -35,19 +34,29 @@ class PredictOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    series_uid: Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")] | SkipJsonSchema[None] = Field(
+    series_uid: Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")] | None = Field(
         default=None, description="SeriesInstanceUID to analyse, when the upload holds several that fit."
     )
-    operating_point: Annotated[str, Field(max_length=64)] | SkipJsonSchema[None] = Field(
+    operating_point: Annotated[str, Field(max_length=64)] | None = Field(
         default=None, description="Operating point of the model; /v1/models lists them."
     )
-    model: Annotated[str, Field(max_length=128)] | SkipJsonSchema[None] = Field(
+    model: Annotated[str, Field(max_length=128)] | None = Field(
         default=None, description="name or name:version of a loaded model; /v1/models lists them."
     )
     allow_repairs: list[Repair] = Field(
         default_factory=list,
         description="Faults that may be repaired instead of refused; repeat the field or separate by commas.",
     )
+
+
+def _form_fields() -> dict[str, Any]:
+    """Schemas of the text fields. A form cannot send null: what is optional is left out."""
+    fields = PredictOptions.model_json_schema()["properties"]
+    for field in fields.values():
+        if "anyOf" in field:
+            field.update(next(kind for kind in field.pop("anyOf") if kind["type"] != "null"))
+            field.pop("default", None)
+    return fields
 
 
 _REQUEST_BODY: dict[str, Any] = {
@@ -65,7 +74,7 @@ _REQUEST_BODY: dict[str, Any] = {
                         "description": "The scan: DICOM files in any order, a zip of them, .mha, .mhd with its .raw "
                         "or .zraw, .nii, .nii.gz or .nrrd. Repeat the part for many files.",
                     },
-                    **PredictOptions.model_json_schema()["properties"],
+                    **_form_fields(),
                 },
             },
             "encoding": {"files": {"contentType": "application/octet-stream"}},
