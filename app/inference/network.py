@@ -6,6 +6,7 @@ provider it really got, the answer travels with the network, and ``require_gpu``
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -178,7 +179,9 @@ def _open_session(model: bytes, options: SessionOptions, wanted: list[str], name
     import onnxruntime  # noqa: PLC0415
 
     if wanted[0] != CPU and hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # CUDA and cuDNN that came as wheels are on no search path
+        # CUDA and cuDNN that came as wheels are on no search path; what is missing is printed where results are.
+        with contextlib.redirect_stdout(sys.stderr):
+            onnxruntime.preload_dlls()
     failure: Exception | None = None
     for first in range(len(wanted)):
         providers = [(provider, _provider_options(provider, options)) for provider in wanted[first:]]
