@@ -40,7 +40,8 @@ def tissues(x: Field, y: Field, z: Field) -> Tissues:
     dome = _above_diaphragm(x, y, z)
     organs = _organs(x, y, z)
     spine = _ellipse(x, y - np.float32(_SPINE_Y_MM), 21.0, 19.0)
-    lung = _lung(x, y, z, wall, dome, organs)
+    space = _intersection(wall - 1.0, dome, 5.0)
+    lung = _without_mediastinum(x, y, z, space, organs)
     bone = np.maximum(_spine_bone(x, y, z), np.maximum(_sternum(x, y, z), _scapula(x, y, z, wall)))
     below, abdomen_hu = _abdomen(x, y, z, dome)
     inside_wall = np.minimum(wall, -np.abs(wall) + 1e3)
@@ -52,15 +53,24 @@ def tissues(x: Field, y: Field, z: Field) -> Tissues:
     lean_hu = np.where(dome < 0, np.where(wall > 0, abdomen_hu, LEAN_HU + 8.0), LEAN_HU).astype(np.float32)
     lean_hu = np.where(table > -6.0, np.float32(-180.0), lean_hu)
     shape = np.broadcast_shapes(x.shape, y.shape, z.shape)
-    full = [np.broadcast_to(v, shape).astype(np.float32) for v in (np.maximum(body, table), lung, lean, bone)]
-    full[2] = np.maximum(full[2], np.broadcast_to(table, shape))
-    return Tissues(*full, np.broadcast_to(lean_hu, shape))
+
+    def full(field: Field) -> Field:
+        return np.broadcast_to(np.asarray(field, dtype=np.float32), shape)
+
+    return Tissues(
+        body=full(np.maximum(body, table)),
+        lung=full(lung),
+        lean=full(np.maximum(lean, table)),
+        bone=full(bone),
+        lean_hu=full(lean_hu),
+    )
 
 
 def lung_depth(points_mm: NDArray[np.float64]) -> Field:
     """(n, 3) points (x, y, z) in patient mm -> (n,) signed depth below the lung's surface in mm."""
     x, y, z = np.asarray(points_mm, dtype=np.float32).T
-    return _lung(x, y, z, _chest_wall(x, y, z), _above_diaphragm(x, y, z), _organs(x, y, z))
+    space = _intersection(_chest_wall(x, y, z) - 1.0, _above_diaphragm(x, y, z), 5.0)
+    return _without_mediastinum(x, y, z, space, _organs(x, y, z))
 
 
 def rib_centrelines() -> list[NDArray[np.float64]]:
@@ -68,7 +78,7 @@ def rib_centrelines() -> list[NDArray[np.float64]]:
     lines = []
     for side in (-1.0, 1.0):
         for top in np.arange(-118.0, 132.0, 23.5):
-            turn = np.linspace(0.16 * np.pi, 0.86 * np.pi, 110)
+            turn = np.linspace(0.16 * np.pi, 0.86 * np.pi, 80)
             z = top + 18.0 - 62.0 * np.sin(turn / 2.0) ** 2
             half_x, half_y = _cavity_half_axes(z.astype(np.float32))
             lines.append(np.stack([side * (half_x + 6.0) * np.sin(turn), (half_y + 6.0) * np.cos(turn), z], axis=1))
@@ -100,6 +110,15 @@ def _ellipse(x: Field, y: Field, half_x: float | Field, half_y: float | Field) -
     return np.asarray((1.0 - level) / slope, dtype=np.float32)
 
 
+def _superellipse(x: Field, y: Field, half_x: Field, half_y: Field, power: float) -> Field:
+    """Signed distance to a fuller ellipse, first order."""
+    u, v = np.abs(x) / half_x + 1e-4, np.abs(y) / half_y + 1e-4
+    below = u ** (power - 1.0), v ** (power - 1.0)
+    level = (u * below[0] + v * below[1]) ** np.float32(1.0 / power)
+    slope = np.sqrt((below[0] / half_x) ** 2 + (below[1] / half_y) ** 2) / (level ** (power - 1.0) + 1e-4) + 2e-3
+    return np.asarray((1.0 - level) / slope, np.float32)
+
+
 def _ellipsoid(
     x: Field, y: Field, z: Field, centre: tuple[float, float, float], half: tuple[float, float, float]
 ) -> Field:
@@ -121,24 +140,23 @@ def _chest_wall(x: Field, y: Field, z: Field) -> Field:
     half_x, half_y = _cavity_half_axes(z)
     # The ribs' waviness, and flanks fuller than an ellipse.
     wave = 1.2 * np.sin(z * np.float32(2 * np.pi / 23.5) + y * np.float32(0.03))
-    u, v = np.abs(x) / half_x, np.abs(y) / half_y
-    level = (u**2.3 + v**2.3 + 1e-4) ** np.float32(1 / 2.3)
-    slope = np.sqrt((u**1.3 / half_x) ** 2 + (v**1.3 / half_y) ** 2) / (level**1.3 + 1e-4) + 2e-3
-    return np.asarray((1.0 - level) / slope + wave, np.float32)
+    # Deep gutters beside the spine, a flatter front.
+    depth = half_y * (1.0 + 0.07 * np.clip(y / 40.0, -1.0, 1.0))
+    return _superellipse(x, y, half_x, depth, 2.15) + np.asarray(wave, np.float32)
 
 
 def _body(x: Field, y: Field, z: Field) -> Field:
     shoulders = _smooth_step((z - 40.0) / 110.0)
     half_x, half_y = 178.0 + 32.0 * shoulders, 127.0 - 12.0 * shoulders
-    u, v = np.abs(x) / half_x, np.abs(y - 8.0) / half_y
-    level = (u**2.4 + v**2.4 + 1e-4) ** np.float32(1 / 2.4)
-    slope = np.sqrt((u**1.4 / half_x) ** 2 + (v**1.4 / half_y) ** 2) / (level**1.4 + 1e-4) + 2e-3
-    return np.asarray((1.0 - level) / slope, np.float32)
+    return _superellipse(x, y - 8.0, half_x, half_y, 2.3)
 
 
 def _fat_thickness(x: Field, y: Field, z: Field) -> Field:
-    front = np.clip(-y / 120.0, 0.0, 1.0)
-    return np.asarray(9.0 + 7.0 * front + 3.0 * np.sin(x * 0.035 + 1.0) * np.cos(z * 0.03), np.float32)
+    front, side = np.clip(-y / 120.0, 0.0, 1.0), np.clip(np.abs(x) / 150.0, 0.0, 1.0)
+    return np.asarray(
+        11.0 + 9.0 * front + 5.0 * side + 3.0 * np.sin(x * 0.035 + 1.0) * np.cos(z * 0.03),
+        np.float32,
+    )
 
 
 def _above_diaphragm(x: Field, y: Field, z: Field) -> Field:
@@ -171,15 +189,14 @@ def _organs(x: Field, y: Field, z: Field) -> Field:
     return np.asarray(solid, np.float32)
 
 
-def _lung(x: Field, y: Field, z: Field, wall: Field, dome: Field, organs: Field) -> Field:
-    """Both lungs: the cavity above the diaphragm without the mediastinum and its fat."""
+def _without_mediastinum(x: Field, y: Field, z: Field, space: Field, organs: Field) -> Field:
+    """Both lungs: the space above the diaphragm without the mediastinum and its fat."""
     wander = 2.2 * np.sin(0.045 * z + 0.02 * y + 0.6) + 1.4 * np.sin(0.09 * y - 0.07 * z)
     septum = 4.0 + 15.0 * _smooth_step((y + 70.0) / 45.0) + 5.0 * _smooth_step((z - 70.0) / 40.0) - np.abs(x + wander)
     hilum = _ellipsoid(np.abs(x), y, z, (20.0, 4.0, 0.0), (26.0, 21.0, 30.0))
-    paravertebral = _ellipse(x, y - np.float32(_SPINE_Y_MM + 4.0), 24.0, 25.0)
-    behind = np.minimum(y - np.float32(_SPINE_Y_MM), 26.0 - np.abs(x))
+    paravertebral = _ellipse(x, y - np.float32(_SPINE_Y_MM + 4.0), 22.0, 24.0)
+    behind = np.minimum(y - np.float32(_SPINE_Y_MM), 23.0 - np.abs(x))
     middle = _union(_union(organs + 3.0, septum), _union(hilum, _union(paravertebral, behind)))
-    space = _intersection(wall - 1.0, dome, 5.0)
     return np.asarray(_intersection(space, -middle, 5.0) + 0.5 * np.sin(0.13 * x + 0.11 * z), np.float32)
 
 

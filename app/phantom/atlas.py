@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from app.imaging.volume import Grid
 from app.phantom.anatomy import rib_centrelines, tissues
 
-AtlasImages = list[tuple[sitk.Image, float]]
+AtlasImages = list[tuple[SimpleITK.Image, float]]
 """An image of each of `CHANNELS` in patient mm, and its value outside."""
 
 CHANNELS = ("body", "lung", "lean", "bone", "lean_hu", "lung_hu", "texture")
@@ -45,7 +47,7 @@ def build_atlas(rng: np.random.Generator, grid: Grid) -> AtlasImages:
     arrays = (there.body, there.lung, there.lean, bone, there.lean_hu, sunk, _texture(rng, bone.shape))
     images = []
     for array, outside in zip(arrays, _OUTSIDE, strict=True):
-        image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=np.float32))
+        image: Any = SimpleITK.GetImageFromArray(np.ascontiguousarray(array, dtype=np.float32))
         image.SetSpacing((_SPACING_MM,) * 3)
         image.SetOrigin((float(x[0]), float(y[0]), float(z[0])))
         images.append((image, outside))

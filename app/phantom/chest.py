@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 from numpy.typing import ArrayLike, NDArray
 
 from app.imaging.volume import CtVolume, Grid
 from app.phantom.anatomy import AIR_HU, FAT_HU
 from app.phantom.atlas import CHANNELS, AtlasImages, build_atlas
-from app.phantom.noise import correlated_slices
 from app.phantom.nodules import NoduleShape, NoduleSpec, TrueNodule, draw_specs, find_place, make_shape, paint_nodule
+from app.phantom.noise import correlated_slices
 from app.phantom.painting import blur_variance_mm2, paint_tubes
 from app.phantom.vessels import Tubes, joined, lung_vessels
 
@@ -123,7 +124,7 @@ def _place_nodules(
     return shapes
 
 
-def _truth(spec: NoduleSpec, shape: NoduleShape, from_patient: NDArray[np.float64]) -> TrueNodule:
+def _truth(spec: NoduleSpec, shape: NoduleShape, from_patient: NDArray[np.floating]) -> TrueNodule:
     x, y, z = (float(v) for v in from_patient[:3, :3] @ shape.center_mm + from_patient[:3, 3])
     volume = np.pi / 6.0 * spec.diameter_mm**3
     return TrueNodule((x, y, z), spec.diameter_mm, spec.kind, float(volume), spec.margin, spec.site)
@@ -150,18 +151,14 @@ def _clean_hu(rng: np.random.Generator, grid: Grid, solid: Tubes, lumens: Tubes)
 
 def _resampled(atlas: AtlasImages, grid: Grid, slab: slice) -> list[NDArray[np.float32]]:
     """Each channel of the atlas on some slices of the grid."""
-    resampler = sitk.ResampleImageFilter()
-    depth, rows, columns = slab.stop - slab.start, *grid.shape_zyx[1:]
-    resampler.SetSize((columns, rows, depth))
-    resampler.SetOutputSpacing([float(v) for v in grid.spacing_zyx_mm[::-1]])
-    resampler.SetOutputOrigin([float(v) for v in grid.to_patient((slab.start, 0, 0))])
-    resampler.SetOutputDirection([float(v) for v in grid.direction_lps_zyx[:, ::-1].ravel()])
-    resampler.SetInterpolator(sitk.sitkLinear)
-    arrays = []
-    for image, outside in atlas:
-        resampler.SetDefaultPixelValue(outside)
-        arrays.append(np.asarray(sitk.GetArrayFromImage(resampler.Execute(image)), dtype=np.float32))
-    return arrays
+    size = (grid.shape_zyx[2], grid.shape_zyx[1], slab.stop - slab.start)
+    geometry: dict[str, Any] = {
+        "outputOrigin": [float(v) for v in grid.to_patient((slab.start, 0, 0))],
+        "outputSpacing": [float(v) for v in grid.spacing_zyx_mm[::-1]],
+        "outputDirection": [float(v) for v in grid.direction_lps_zyx[:, ::-1].ravel()],
+    }
+    resampled = (SimpleITK.Resample(image, size, **geometry, defaultPixelValue=outside) for image, outside in atlas)
+    return [np.asarray(SimpleITK.GetArrayFromImage(image), dtype=np.float32) for image in resampled]
 
 
 def _share(distance_mm: NDArray[np.float32], edge_mm: np.float32) -> NDArray[np.float32]:

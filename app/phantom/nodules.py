@@ -160,8 +160,8 @@ def find_place(
     elif fits.any():
         return np.asarray(points[np.flatnonzero(fits)[0]])
     raise ValueError(
-        f"no room for a {spec.site} nodule of {spec.diameter_mm} mm: the grid shows too little lung or too many nodules "
-        "were asked for; enlarge the grid, ask for fewer, or give center_lps_mm"
+        f"no room for a {spec.site} nodule of {spec.diameter_mm} mm: the grid shows too little lung or too many "
+        "nodules were asked for; enlarge the grid, ask for fewer, or give center_lps_mm"
     )
 
 
@@ -192,7 +192,8 @@ def _filled(
     shape: NoduleShape, grid: Grid, start: NDArray[np.int_], size: NDArray[np.int_]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Share of each voxel of a box that the body and its core fill, after the point spread."""
-    fine = np.maximum(2, np.ceil(grid.spacing_zyx_mm / _SUBVOXEL_MM)).astype(int)
+    subvoxel = max(_SUBVOXEL_MM, shape.scale_mm / 10.0)
+    fine = np.maximum(2, np.ceil(grid.spacing_zyx_mm / subvoxel)).astype(int)
     places = [start[a] + (np.arange(size[a] * fine[a]) + 0.5) / fine[a] - 0.5 for a in range(3)]
     index = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).reshape(-1, 3)
     level = shape.level(grid.to_patient(index).astype(np.float32)).reshape([len(p) for p in places])

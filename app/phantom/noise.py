@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-_SLICE_MIX = np.sqrt(np.array([0.2, 0.6, 0.2]))
+_SLICE_MIX = np.sqrt(np.array([0.2, 0.6, 0.2], dtype=np.float32))
 """Neighbouring slices share part of their rays."""
 
 
@@ -26,12 +26,13 @@ def correlated_slices(
         fft.rfftfreq(columns, spacing_yx_mm[1])[None, :].astype(np.float32),
     )
     filtered = np.sqrt(cycles + 0.01) * np.exp(-((cycles / 0.55) ** 2))
-    white = [rng.standard_normal((rows, columns), dtype=np.float32) for _ in range(3)]
+    white = rng.standard_normal((3, rows, columns), dtype=np.float32)
     scale = np.float32(1.0)
     for z in range(depth):
-        mixed = sum(np.float32(w) * s for w, s in zip(_SLICE_MIX, white, strict=True))
+        mixed = np.tensordot(_SLICE_MIX, white, axes=1)
         noise = fft.irfft2(fft.rfft2(mixed) * filtered, s=(rows, columns))
         if z == 0:
             scale = np.float32(1.0 / max(float(noise.std()), 1e-6))
         yield np.asarray(noise * scale, dtype=np.float32)
-        white = [white[1], white[2], rng.standard_normal((rows, columns), dtype=np.float32)]
+        white[:2] = white[1:]
+        white[2] = rng.standard_normal((rows, columns), dtype=np.float32)

@@ -1,8 +1,8 @@
 """Branching vessels and bronchi of the lungs as tapered tubes.
 
 A tree is grown towards random points of the lung: each point is joined to the node of the tree that makes wire length
-plus a share of the path to the root shortest, which branches as arteries do (Cuntz et al., PLoS Comput Biol 2010;6:e1000877).
-Radii follow from the number of ends beyond a node, as in Murray's law.
+plus a share of the path to the root shortest, which branches as arteries do (the idea is that of Cuntz et al., PLoS
+Comput Biol 2010;6:e1000877). Radii follow from the number of ends beyond a node, as in Murray's law.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Points = NDArray[np.float64]
 
 _PATH_SHARE = 0.45
 _NODE_SPACING_MM = 9.0
-_END_RADIUS_MM = 0.52
+_END_RADIUS_MM = 0.58
 _MURRAY_EXPONENT = 2.7
 _SAMPLE_MM = 1.0
 
@@ -54,8 +54,8 @@ def lung_vessels(rng: np.random.Generator) -> tuple[Tubes, Tubes, Tubes]:
     """Arteries with veins, outer walls of the airways, and their lumens."""
     vessels, outer, lumens = [], [], []
     for side, (x, y, z) in HILUM_MM.items():
-        arteries = _tree(rng, np.array([x, y, z + 6.0]), side, ends=300, depth_mm=5.0)
-        veins = _tree(rng, np.array([x, y - 10.0, z - 22.0]), side, ends=300, depth_mm=5.0)
+        arteries = _tree(rng, np.array([x, y, z + 6.0]), side, ends=420, depth_mm=5.0)
+        veins = _tree(rng, np.array([x, y - 10.0, z - 22.0]), side, ends=420, depth_mm=5.0)
         centre = _polyline(np.array([[side * 6.0, -20.0, z + 4.0], [x, y, z + 6.0]]), 8.5)
         atrium = _polyline(np.array([[side * 14.0, 2.0, z - 24.0], [x, y - 10.0, z - 22.0]]), 7.5)
         twigs = [_twigs(rng, tree, side) for tree in (arteries, veins)]
@@ -64,7 +64,7 @@ def lung_vessels(rng: np.random.Generator) -> tuple[Tubes, Tubes, Tubes]:
         main = _polyline(np.array([CARINA_MM, beside.points_mm[np.argmax(beside.radii_mm)]]), 6.5)
         lumens += [beside, main]
     lumens.append(_polyline(np.array([[0.0, -2.0, 230.0], [0.0, 4.0, 110.0], CARINA_MM]), 8.8))
-    outer = [Tubes(t.points_mm, t.tangents, t.radii_mm * 1.12 + 0.55) for t in lumens]
+    outer = [Tubes(t.points_mm, t.tangents, t.radii_mm * 1.1 + 0.45) for t in lumens]
     return joined(*vessels), joined(*outer), joined(*lumens)
 
 
@@ -113,7 +113,7 @@ def _tree(rng: np.random.Generator, root_mm: Points, side: float, ends: int, dep
 def _curves(
     start: Points, end: Points, before: Points, first_radius: NDArray[np.float64], last_radius: NDArray[np.float64]
 ) -> Tubes:
-    """Quadratic curves between (n, 3) points that leave ``start`` halfway between the direction before and their own."""
+    """Quadratic curves between (n, 3) points; they set out between the direction before and their own."""
     length = np.linalg.norm(end - start, axis=1, keepdims=True)
     heading = before / np.maximum(np.linalg.norm(before, axis=1, keepdims=True), 1e-6) + (end - start) / length
     heading /= np.maximum(np.linalg.norm(heading, axis=1, keepdims=True), 1e-6)
@@ -142,9 +142,9 @@ def _twigs(rng: np.random.Generator, tree: Tubes, side: float) -> Tubes:
 
 def _bronchi(arteries: Tubes) -> Tubes:
     """Lumens of the bronchi that run beside the arteries down to about 2 mm."""
-    wide = arteries.radii_mm > 1.5
+    wide = arteries.radii_mm > 1.9
     tangents, radii = arteries.tangents[wide], arteries.radii_mm[wide]
-    lumen = 0.72 * radii
+    lumen = 0.7 * radii
     beside = np.array([0.15, 0.55, 0.8]) - tangents * (tangents @ np.array([0.15, 0.55, 0.8]))[:, None]
     beside /= np.maximum(np.linalg.norm(beside, axis=1, keepdims=True), 0.3)
     return Tubes(arteries.points_mm[wide] + beside * (radii + lumen * 1.12 + 0.6)[:, None], tangents, lumen)
