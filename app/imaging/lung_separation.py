@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from app.imaging.lung_morphology import closed, eroded, grown_together
+from app.imaging.lung_morphology import closed, dilated, eroded, grown_together
 from app.imaging.volume import Grid
 
 Mask = NDArray[np.bool_]
@@ -27,7 +27,9 @@ _GAS_MEDIAN_HU = -980
 """Bowel gas lies below; emphysematous lung stays above, for its vessels and septa."""
 _LUMEN_DARKEST_HU = -945
 """A trachea's core is darker; a round patch of noisy lung is not."""
+_MAIN_BRONCHI_ML = 30.0
 _MINIMUM_PART_ML = 15.0
+_LOST_LUNG_ML = 200.0
 _MINIMUM_DEPTH_MM = 40.0
 """Air beside a closely cropped patient is shallower than this, seen from the edge of the array; a lung is deeper."""
 
@@ -59,22 +61,25 @@ def find_body(hu: NDArray[np.int16]) -> Mask:
 def find_air(hu: NDArray[np.int16], body: Mask, spacing_mm: Floats) -> Air:
     """Sort the connected regions of air into lungs, other air inside the body, and air outside.
 
-    Where no lung is found, pure air is taken away first: in a scan that shows the nose or the mouth, airways join the
-    lungs to the room.
+    A scan that shows nose or mouth has lungs joined to the room by the airways: there, pure air is taken away first.
     """
-    air = _sorted_air(hu, (hu < _AIR_HU) & (hu > _VOID_HU), body, spacing_mm)
-    if air.lungs.any():
+    is_air = (hu < _AIR_HU) & (hu > _VOID_HU)
+    exposed = _exposed(body)
+    air = _sorted_air(hu, is_air, exposed, spacing_mm)
+    lost = air.outside & ~exposed & (hu > _PURE_AIR_HU)
+    if _volume_ml(lost, spacing_mm) < _LOST_LUNG_ML:
         return air
-    return _sorted_air(hu, (hu < _AIR_HU) & (hu > _PURE_AIR_HU), body, spacing_mm)
+    smooth_hu = ndimage.uniform_filter(hu, 3)
+    core = eroded(is_air & (smooth_hu > _PURE_AIR_HU))
+    return _sorted_air(hu, dilated(core, 4.0, spacing_mm) & is_air, exposed, spacing_mm)
 
 
-def _sorted_air(hu: NDArray[np.int16], air: Mask, body: Mask, spacing_mm: Floats) -> Air:
+def _sorted_air(hu: NDArray[np.int16], air: Mask, exposed: Mask, spacing_mm: Floats) -> Air:
     """Tell air outside by what it is, not by touching the edge: a scan may be cropped so closely that lungs do too."""
     parts, count = ndimage.label(air)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
     sizes[0] = 0
     outside = np.zeros(count + 1, bool)
-    exposed = _exposed(body)
     boxes = ndimage.find_objects(parts)
     medians_hu: dict[int, float] = {}
     for part in np.flatnonzero(sizes * _voxel_ml(spacing_mm) >= _MINIMUM_PART_ML).tolist():
@@ -128,11 +133,10 @@ def find_airways(hu: NDArray[np.int16], air: Air, spacing_mm: Floats) -> Mask:
     high = (end + np.array([np.inf, 40.0, 60.0]) / spacing_mm).clip(max=hu.shape).astype(int)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     air_here, hu_here, lumen = air.enclosed[box], hu[box], trachea[box]
-    largest_ml = _volume_ml(trachea, spacing_mm) + 20.0
+    largest_ml = _volume_ml(trachea, spacing_mm) + _MAIN_BRONCHI_ML
     for threshold_hu in (-960, -940, -920, -900, -880):
         grown = ndimage.binary_propagation(lumen, mask=lumen | (air_here & (hu_here < threshold_hu)))
-        grown_ml = _volume_ml(grown, spacing_mm)
-        if grown_ml > largest_ml or grown_ml > _volume_ml(lumen, spacing_mm) + 8.0:
+        if _volume_ml(grown, spacing_mm) > largest_ml:
             break
         lumen = grown
     airways = trachea.copy()
@@ -233,22 +237,25 @@ def fill_sides(labels: NDArray[np.uint8], forbidden: Mask, spacing_mm: Floats) -
         if not lung.any():
             continue
         box = ndimage.find_objects(lung.view(np.uint8))[0]
-        small = closed(lung[box], 9.0, spacing_mm)
-        large = _closed_coarsely(small, 25.0, spacing_mm) & _hidden(lung, labels > 0)[box]
-        whole = ndimage.binary_fill_holes(small | large)
+        dents = _costal_dents(lung[box], spacing_mm) & _hidden(lung, labels > 0)[box]
+        whole = ndimage.binary_fill_holes(closed(lung[box] | dents, 9.0, spacing_mm))
         filled[box][whole & (filled[box] == 0) & ~forbidden[box]] = side
     return filled
 
 
-def _closed_coarsely(mask: Mask, radius_mm: float, spacing_mm: Floats) -> Mask:
-    """Close full blocks of 2 x 2 x 2 voxels with a large ball: an eighth of the work, never beyond the true closing."""
-    blocks = np.pad(mask, [(0, n % 2) for n in mask.shape], mode="edge")
+def _costal_dents(lung: Mask, spacing_mm: Floats) -> Mask:
+    """What a tall ellipsoid (30 mm in-plane, 70 mm along z) cannot reach from outside, on blocks of 2 x 2 x 2 voxels.
+
+    Its flat sides span a dent of the chest wall almost as the ribs do; its sharp tip fits under the domes of the
+    diaphragm, so that liver and stomach are not taken for lung.
+    """
+    blocks = np.pad(lung, [(0, n % 2) for n in lung.shape])
     for axis in range(3):
-        blocks = np.logical_and(*(blocks.take(range(k, blocks.shape[axis], 2), axis=axis) for k in (0, 1)))
-    large = closed(blocks, radius_mm, spacing_mm * 2)
+        blocks = np.logical_or(*(blocks.take(range(k, blocks.shape[axis], 2), axis=axis) for k in (0, 1)))
+    dents = closed(blocks, 30.0, spacing_mm * 2 * (30.0 / 70.0, 1.0, 1.0)) & ~blocks
     for axis in range(3):
-        large = large.repeat(2, axis=axis)
-    return large[tuple(slice(n) for n in mask.shape)]
+        dents = dents.repeat(2, axis=axis)
+    return np.asarray(dents[tuple(slice(n) for n in lung.shape)])
 
 
 def _hidden(lung: Mask, both: Mask) -> Mask:

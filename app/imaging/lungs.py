@@ -137,7 +137,7 @@ def segment_lungs(volume: CtVolume) -> LungMask:
     NotChestCt
         Code ``no_lungs``, if less than 300 ml of lung are found.
     """
-    hu, grid = coarse(volume)
+    hu, grid = coarse(volume, WORKING_SPACING_MM)
     spacing_mm = grid.spacing_zyx_mm
     body = separation.find_body(hu)
     air = separation.find_air(hu, body, spacing_mm)
@@ -166,7 +166,7 @@ def _no_lungs(found_ml: float) -> NotChestCt:
     )
 
 
-def coarse(volume: CtVolume, spacing_mm: float = WORKING_SPACING_MM) -> tuple[NDArray[np.int16], Grid]:
+def coarse(volume: CtVolume, spacing_mm: float) -> tuple[NDArray[np.int16], Grid]:
     """Canonical view of the scan, two-by-two samples of each block averaged in-plane, and its grid.
 
     A full block mean would read every voxel and cost more than all the rest; four samples halve the noise. HU are
