@@ -14,16 +14,25 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
 
 from app.imaging.acceptance import Notice
 from app.imaging.errors import UnreadableScan, UploadTooLarge
-from app.imaging.inputs import ScanFile
+from app.imaging.inputs import ScanFile, plain_name
 from app.imaging.read_options import ReadLimits
 
 _ENCRYPTED = 0x1
 _CHUNK = 1 << 20
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+_END_RECORD = struct.Struct("<4s4H2LH")
+_END_SIGNATURE = b"PK\x05\x06"
+_ZIP64_END_RECORD = struct.Struct("<4sQ2H2L4Q")
+_ZIP64_END_SIGNATURE = b"PK\x06\x06"
+_ZIP64 = 0xFFFFFFFF
+_END_SEARCH_BYTES = (1 << 16) + 1024
+_MAX_ENTRY_BYTES = 1024
 _READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _INFLATE_THREADS = 2
 _FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError, struct.error)
@@ -64,7 +73,9 @@ def unpack(archive: ScanFile, scratch: Path, limits: ReadLimits, first_index: in
         ``zip_damaged``, ``zip_encrypted``, ``zip_overlap`` or ``zip_method``.
     """
     try:
-        with archive.open() as stream, zipfile.ZipFile(stream) as opened:  # type: ignore[arg-type]
+        with archive.path.open("rb") as stream:
+            _check_directory_size(archive, stream, limits)
+            opened = zipfile.ZipFile(stream)
             members = [member for member in opened.infolist() if not member.is_dir()]
             _check(archive, members, limits)
             wanted, ignored = _wanted(members, first_index)
@@ -75,6 +86,36 @@ def unpack(archive: ScanFile, scratch: Path, limits: ReadLimits, first_index: in
             code="zip_damaged",
             values={"file": archive.index},
         ) from fault
+
+
+def _check_directory_size(archive: ScanFile, stream: BinaryIO, limits: ReadLimits) -> None:
+    """Refuse a huge central directory before `zipfile` makes an object of each of its entries.
+
+    An entry takes at least 46 bytes, whatever number of entries the end record claims.
+    """
+    tail_start = max(0, archive.size - _END_SEARCH_BYTES)
+    stream.seek(tail_start)
+    tail = stream.read()
+    at = tail.rfind(_END_SIGNATURE)
+    if at < 0 or len(tail) - at < _END_RECORD.size:
+        raise zipfile.BadZipFile("no end record")
+    size = int(_END_RECORD.unpack_from(tail, at)[5])
+    if size == _ZIP64:
+        size = _zip64_directory_size(tail, at)
+    if size > limits.max_files * _MAX_ENTRY_BYTES:
+        raise UploadTooLarge(
+            f"The archive has a directory of {size} bytes, more than {limits.max_files} files need.",
+            code="too_many_files",
+            values={"directory_bytes": size, "max_files": limits.max_files},
+        )
+
+
+def _zip64_directory_size(tail: bytes, end_record: int) -> int:
+    """Directory size from the zip64 end record, which precedes its locator and the end record."""
+    at = tail.rfind(_ZIP64_END_SIGNATURE, 0, end_record)
+    if at < 0 or len(tail) - at < _ZIP64_END_RECORD.size:
+        raise zipfile.BadZipFile("no zip64 end record")
+    return int(_ZIP64_END_RECORD.unpack_from(tail, at)[8])
 
 
 def _check(archive: ScanFile, members: Sequence[zipfile.ZipInfo], limits: ReadLimits) -> None:
@@ -113,7 +154,7 @@ def _refused(archive: ScanFile, why: str, code: str) -> UnreadableScan:
 def _overlap(members: Sequence[zipfile.ZipInfo]) -> bool:
     """Whether two members claim the same compressed bytes (a bomb that python's zipfile reads happily)."""
     spans = sorted((m.header_offset, m.header_offset + _LOCAL_HEADER.size + m.compress_size) for m in members)
-    return any(start < end for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    return any(start < end for (_, end), (start, _) in pairwise(spans))
 
 
 def _wanted(
@@ -138,9 +179,9 @@ def _spooled(
     files, offset = [], 0
     descriptor = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        jobs = []
+        jobs: list[tuple[zipfile.ZipInfo, int | None]] = []
         for index, member in wanted:
-            name = PurePosixPath(member.filename.replace("\\", "/")).name
+            name = plain_name(member.filename)
             if member.compress_type == zipfile.ZIP_STORED:
                 start = _data_offset(archive, member)
                 files.append(ScanFile(index, name, archive.path, archive.offset + start, member.file_size))
@@ -158,9 +199,7 @@ def _spooled(
 
 def _data_offset(archive: ScanFile, member: zipfile.ZipInfo) -> int:
     """Where a stored member's bytes begin; the local header's own name and extra field may differ in length."""
-    with archive.open() as stream:
-        stream.seek(member.header_offset)
-        header = _LOCAL_HEADER.unpack(stream.read(_LOCAL_HEADER.size))
+    header = _LOCAL_HEADER.unpack(archive.read(member.header_offset, _LOCAL_HEADER.size))
     start = member.header_offset + _LOCAL_HEADER.size + int(header[-2]) + int(header[-1])
     if member.compress_size != member.file_size or start + member.file_size > archive.size:
         raise zipfile.BadZipFile("a stored member reaches beyond the archive")

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.imaging.acceptance import Notice
-from app.imaging.dicom_headers import SliceHeader
 from app.imaging.errors import IrregularSeries
 from app.imaging.read_options import DUPLICATE_SLICES, MISSING_SLICES
+from app.imaging.slice_header import SliceHeader
 from app.imaging.volume import FloatArray, Grid
 
 SAME_POSITION_MM = 0.01

@@ -1,4 +1,4 @@
-"""The header gate: what the header of a DICOM file says, at a bounded cost, before any pixel is touched.
+"""The header gate: what a DICOM file says of itself, at a bounded cost, before any pixel is touched.
 
 Pixel data is located here but never read. Only the attributes needed are taken, as encoded bytes.
 """
@@ -11,39 +11,38 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 
 from app.imaging import dicom_values as values
-from app.imaging.errors import UnreadableScan
-from app.imaging.inputs import ByteRange, ScanFile
+from app.imaging.dicom_deflate import inflated
+from app.imaging.dicom_values import HeaderBytes, ReadBudget
+from app.imaging.enhanced import FUNCTIONAL_GROUPS, frames_of
+from app.imaging.inputs import ScanFile
 from app.imaging.read_options import ReadLimits
+from app.imaging.slice_header import PixelFormat, PixelLocation, SliceHeader, damaged
+from app.imaging.transfer_syntax import DEFLATED_LITTLE, TRANSFER_SYNTAXES, TransferSyntax
 
-IMPLICIT_LITTLE = "1.2.840.10008.1.2"
-EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
-DEFLATED_LITTLE = "1.2.840.10008.1.2.1.99"
-EXPLICIT_BIG = "1.2.840.10008.1.2.2"
-UNCOMPRESSED = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG})
-
-PIXEL_DATA = 0x7FE00010
-_ALL_PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, PIXEL_DATA})
+_PREAMBLE_BYTES = 132
+_FIRST_WINDOW_BYTES = 1 << 17
+_WINDOW_GROWTH = 16
+_PIXEL_DATA = 0x7FE00010
+_ALL_PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, _PIXEL_DATA})
 _UNDEFINED_LENGTH = 0xFFFFFFFF
-_LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV"})
-
-SHARED_GROUPS, PER_FRAME_GROUPS = 0x52009229, 0x52009230
+_LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN"})
 _TAGS = [
-    0x00080008, 0x00080016, 0x00080018, 0x00080060, 0x00180010, 0x00180015, 0x00180050, 0x00180088, 0x00181120,
-    0x00181210, 0x00189316, 0x0020000D, 0x0020000E, 0x00200011, 0x00200012, 0x00200013, 0x00200032, 0x00200037,
-    0x00200052, 0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280030, 0x00280100, 0x00280101,
-    0x00280102, 0x00280103, 0x00280120, 0x00280121, 0x00281052, 0x00281053, 0x00281054, SHARED_GROUPS,
-    PER_FRAME_GROUPS,
+    0x00080008, 0x00080016, 0x00080018, 0x00080060, 0x00180010, 0x00180012, 0x00180015, 0x00180050, 0x00181120,
+    0x00181210, 0x0020000D, 0x0020000E, 0x00200013, 0x00200032, 0x00200037, 0x00200052, 0x00280002, 0x00280004,
+    0x00280008, 0x00280010, 0x00280011, 0x00280030, 0x00280100, 0x00280101, 0x00280102, 0x00280103, 0x00280120,
+    0x00280121, 0x00281052, 0x00281053, 0x00281054, 0x00282110, *FUNCTIONAL_GROUPS,
 ]  # fmt: skip
 
-# What pydicom is known to raise on damaged headers; MemoryError and RecursionError included.
-PARSE_FAULTS = (
+# What pydicom is known to raise on damaged headers.
+_PARSE_FAULTS = (
     ArithmeticError,
     AttributeError,
     EOFError,
@@ -57,80 +56,7 @@ PARSE_FAULTS = (
     struct.error,
 )
 
-_SILENCE = threading.RLock()
-
-
-@dataclass(frozen=True)
-class PixelFormat:
-    """How stored values are laid out (PS3.3 C.7.6.3.1)."""
-
-    rows: int
-    columns: int
-    bits_allocated: int
-    bits_stored: int
-    is_signed: bool
-    little_endian: bool
-    padding: tuple[int, int] | None = None
-    """Inclusive range of stored values that are padding, not measured."""
-
-    @property
-    def frame_bytes(self) -> int:
-        """Size of one uncompressed frame."""
-        return self.rows * self.columns * self.bits_allocated // 8
-
-
-@dataclass(frozen=True)
-class PixelLocation:
-    """Where the pixel data element of a file lies."""
-
-    offset: int
-    """First byte of the value, counted from the start of the `ScanFile`."""
-    length: int | None
-    """Bytes of the value; None when encapsulated."""
-
-
-@dataclass(frozen=True)
-class SliceHeader:
-    """One slice, classic image or frame of an Enhanced image, as its header describes it.
-
-    A field is None where the attribute is absent or not valid; nothing is checked against anything here.
-    """
-
-    file: ScanFile
-    transfer_syntax_uid: str
-    sop_class_uid: str | None
-    sop_instance_uid: str | None
-    study_instance_uid: str | None
-    series_instance_uid: str | None
-    frame_of_reference_uid: str | None
-    modality: str | None
-    image_type: tuple[str, ...]
-    series_number: int | None
-    acquisition_number: int | None
-    instance_number: int | None
-    body_part: str | None
-    kernel: str | None
-    has_contrast: bool
-    slice_thickness_mm: float | None
-    gantry_tilt_deg: float | None
-    position_lps_mm: tuple[float, ...] | None
-    orientation_lps: tuple[float, ...] | None
-    pixel_spacing_mm: tuple[float, ...] | None
-    rescale_slope: float | None
-    rescale_intercept: float | None
-    rescale_type: str | None
-    samples_per_pixel: int | None
-    photometric: str | None
-    frame_count: int
-    pixel_format: PixelFormat | None
-    pixels: PixelLocation | None
-    frame_number: int | None = None
-    """1-based frame of an Enhanced image."""
-
-    @property
-    def is_compressed(self) -> bool:
-        """Whether pixels are encapsulated."""
-        return self.transfer_syntax_uid not in UNCOMPRESSED
+_ONE_THREAD = threading.RLock()
 
 
 @contextmanager
@@ -140,7 +66,7 @@ def pydicom_silenced() -> Iterator[None]:
     One thread at a time, because the filters of `warnings` belong to the whole process.
     """
     logger = logging.getLogger("pydicom")
-    with _SILENCE, warnings.catch_warnings():
+    with _ONE_THREAD, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         was_disabled, logger.disabled = logger.disabled, True
         try:
@@ -150,46 +76,76 @@ def pydicom_silenced() -> Iterator[None]:
 
 
 def is_dicom(head: bytes) -> bool:
-    """Whether the first 132 bytes are a DICOM preamble."""
+    """Whether a file begins with a DICOM preamble."""
     return head[128:132] == b"DICM"
 
 
-def read_slice_headers(file: ScanFile, limits: ReadLimits) -> list[SliceHeader]:
+def lacks_preamble(head: bytes) -> bool:
+    """Whether a file begins like a DICOM dataset or file meta group without the 132 bytes before it."""
+    return head[:2] in (b"\x02\x00", b"\x08\x00") and head[2:4] in (b"\x00\x00", b"\x05\x00", b"\x08\x00", b"\x16\x00")
+
+
+def read_slice_headers(file: ScanFile, scratch: Path, limits: ReadLimits) -> list[SliceHeader]:
     """Headers of the slices in one DICOM file: one, or one for each frame of an Enhanced image.
+
+    Parameters
+    ----------
+    file
+        A file that `is_dicom`.
+    scratch
+        Folder where a deflated dataset is inflated.
+    limits
+        Bytes and elements of a header.
 
     Raises
     ------
     UnreadableScan
-        ``truncated`` or ``damaged_header``; names the file by its index.
-    UnsupportedFormat
-        A transfer syntax that is not read.
+        ``truncated``, ``damaged_header`` or ``header_too_large``; names the file by its index.
+    UploadTooLarge
+        ``compression_ratio``, for a deflated dataset.
     """
-    with file.open() as stream, pydicom_silenced():
+    fault: BaseException | None = None
+    with pydicom_silenced():
         try:
-            return _parsed(file, stream)
-        except PARSE_FAULTS as fault:
-            raise damaged(file, "its header cannot be parsed") from fault
+            return _parsed(file, scratch, limits)
+        except _PARSE_FAULTS as caught:
+            fault = caught.with_traceback(None)
+    # Raised here, so that the cause, whose text may quote a tag value, is not chained to it.
+    raise damaged(file, f"its header cannot be parsed ({type(fault).__name__})")
 
 
-def damaged(file: ScanFile, why: str, code: str = "damaged_header") -> UnreadableScan:
-    """Name a damaged file by its index; chained causes never reach the caller."""
-    return UnreadableScan(
-        f"File {file.index} is damaged: {why}. Send it again from its source.", code=code, values={"file": file.index}
-    )
+def _parsed(file: ScanFile, scratch: Path, limits: ReadLimits) -> list[SliceHeader]:
+    window = min(file.size, _FIRST_WINDOW_BYTES)
+    while True:
+        stream = HeaderBytes(file.read(0, window), ReadBudget(limits.max_header_reads))
+        stream.seek(_PREAMBLE_BYTES)
+        meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_after_file_meta)
+        uid = values.uid(meta, 0x00020010)
+        if uid == DEFLATED_LITTLE:
+            return _parsed(inflated(file, stream.tell(), scratch, limits), scratch, limits)
+        syntax = TRANSFER_SYNTAXES.get(uid or "")
+        dataset, pixels = _read_to_pixels(stream, syntax)
+        if not stream.overran:
+            return _slice_headers(file, syntax, dataset, pixels, stream.budget)
+        if window == file.size:
+            raise damaged(file, "it ends within its header", code="truncated")
+        if window >= limits.max_header_bytes:
+            raise damaged(file, f"its header is over {limits.max_header_bytes} bytes", code="header_too_large")
+        window = min(file.size, window * _WINDOW_GROWTH, limits.max_header_bytes)
 
 
-def _parsed(file: ScanFile, stream: ByteRange) -> list[SliceHeader]:
-    stream.seek(132)
-    meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_after_file_meta)
-    syntax = values.uid(meta, 0x00020010)
-    if syntax is None:
-        raise damaged(file, "TransferSyntaxUID (0002,0010) is absent or not a UID")
-    implicit, little = syntax == IMPLICIT_LITTLE, syntax != EXPLICIT_BIG
+def _read_to_pixels(stream: HeaderBytes, syntax: TransferSyntax | None) -> tuple[Dataset, PixelLocation | None]:
+    """Parse up to the pixel data; a transfer syntax that is not read is taken for the usual explicit encoding."""
+    implicit = syntax is not None and syntax.implicit_vr
+    little_endian = syntax is None or syntax.little_endian
     dataset = read_dataset(
-        stream, is_implicit_VR=implicit, is_little_endian=little, stop_when=_at_pixels, specific_tags=list(_TAGS)
+        stream,
+        is_implicit_VR=implicit,
+        is_little_endian=little_endian,
+        stop_when=_at_pixels,
+        specific_tags=list(_TAGS),
     )
-    pixels = _locate_pixels(stream, implicit=implicit, little_endian=little)
-    return [_slice_header(file, syntax, dataset, pixels)]
+    return dataset, _located_pixels(stream, implicit=implicit, little_endian=little_endian)
 
 
 def _after_file_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
@@ -200,25 +156,27 @@ def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return int(tag) in _ALL_PIXEL_TAGS
 
 
-def _locate_pixels(stream: ByteRange, *, implicit: bool, little_endian: bool) -> PixelLocation | None:
+def _located_pixels(stream: HeaderBytes, *, implicit: bool, little_endian: bool) -> PixelLocation | None:
     """Where the value of the pixel data element at the current position lies; None at the end of the file."""
     order = "<" if little_endian else ">"
-    start = stream.tell()
-    head = stream.read(12)
-    if len(head) < 8 or struct.unpack(order + "HH", head[:4]) != (PIXEL_DATA >> 16, PIXEL_DATA & 0xFFFF):
+    head = stream.read(8)
+    if len(head) < 8 or struct.unpack(order + "HH", head[:4]) != (_PIXEL_DATA >> 16, _PIXEL_DATA & 0xFFFF):
         return None
-    if implicit or head[4:6] not in _LONG_VRS:
-        offset, (length,) = start + 8, struct.unpack(order + "L", head[4:8])
-    else:
-        offset, (length,) = start + 12, struct.unpack(order + "L", head[8:12])
-    return PixelLocation(offset, None if length == _UNDEFINED_LENGTH else length)
+    if not implicit and head[4:6] in _LONG_VRS:
+        head = head[:4] + stream.read(4)
+        if len(head) < 8:
+            return None
+    (length,) = struct.unpack(order + "L", head[4:8])
+    return PixelLocation(stream.tell(), None if length == _UNDEFINED_LENGTH else length)
 
 
-def _slice_header(file: ScanFile, syntax: str, dataset: Dataset, pixels: PixelLocation | None) -> SliceHeader:
-    spacing = values.numbers(dataset, 0x00280030)
-    return SliceHeader(
+def _slice_headers(
+    file: ScanFile, syntax: TransferSyntax | None, dataset: Dataset, pixels: PixelLocation | None, budget: ReadBudget
+) -> list[SliceHeader]:
+    little_endian = syntax is None or syntax.little_endian
+    header = SliceHeader(
         file=file,
-        transfer_syntax_uid=syntax,
+        transfer_syntax=syntax,
         sop_class_uid=values.uid(dataset, 0x00080016),
         sop_instance_uid=values.uid(dataset, 0x00080018),
         study_instance_uid=values.uid(dataset, 0x0020000D),
@@ -226,38 +184,38 @@ def _slice_header(file: ScanFile, syntax: str, dataset: Dataset, pixels: PixelLo
         frame_of_reference_uid=values.uid(dataset, 0x00200052),
         modality=values.code(dataset, 0x00080060),
         image_type=values.codes(dataset, 0x00080008),
-        series_number=values.integer(dataset, 0x00200011),
-        acquisition_number=values.integer(dataset, 0x00200012),
         instance_number=values.integer(dataset, 0x00200013),
         body_part=values.code(dataset, 0x00180015),
         kernel=values.short_text(dataset, 0x00181210),
-        has_contrast=values.encoded(dataset, 0x00180010) is not None,
+        has_contrast=values.encoded(dataset, 0x00180010) is not None or 0x00180012 in dataset,
+        is_lossy=values.code(dataset, 0x00282110) == "01" or (syntax is not None and syntax.lossy),
         slice_thickness_mm=values.number(dataset, 0x00180050),
         gantry_tilt_deg=values.number(dataset, 0x00181120),
         position_lps_mm=values.numbers(dataset, 0x00200032),
         orientation_lps=values.numbers(dataset, 0x00200037),
-        pixel_spacing_mm=spacing,
+        pixel_spacing_mm=values.numbers(dataset, 0x00280030),
         rescale_slope=values.number(dataset, 0x00281053),
         rescale_intercept=values.number(dataset, 0x00281052),
         rescale_type=values.code(dataset, 0x00281054),
-        samples_per_pixel=values.unsigned_short(dataset, 0x00280002, little_endian=syntax != EXPLICIT_BIG),
+        samples_per_pixel=values.unsigned_short(dataset, 0x00280002, little_endian=little_endian),
         photometric=values.code(dataset, 0x00280004),
-        frame_count=values.integer(dataset, 0x00280008) or 1,
-        pixel_format=_pixel_format(dataset, little_endian=syntax != EXPLICIT_BIG),
+        frame_count=(values.integer(dataset, 0x00280008) or 0) if 0x00280008 in dataset else 1,
+        pixel_format=_pixel_format(dataset, little_endian=little_endian),
         pixels=pixels,
     )
+    return frames_of(header, dataset, budget)
 
 
 def _pixel_format(dataset: Dataset, *, little_endian: bool) -> PixelFormat | None:
-    """None unless all five attributes are there; their values are judged when pixels are read."""
+    """None unless all attributes are there; their values are judged when pixels are read."""
     layout = [
         values.unsigned_short(dataset, tag, little_endian=little_endian)
-        for tag in (0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280103)
+        for tag in (0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280102, 0x00280103)
     ]
     if any(value is None for value in layout):
         return None
-    rows, columns, allocated, stored, representation = (int(value or 0) for value in layout)
-    pixel_format = PixelFormat(rows, columns, allocated, stored, representation == 1, little_endian)
+    rows, columns, allocated, stored, high_bit, representation = (int(value or 0) for value in layout)
+    pixel_format = PixelFormat(rows, columns, allocated, stored, high_bit, representation == 1, little_endian)
     read_padding = values.signed_short if representation == 1 else values.unsigned_short
     padding = read_padding(dataset, 0x00280120, little_endian=little_endian)
     if padding is None:

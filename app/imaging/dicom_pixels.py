@@ -1,142 +1,179 @@
-"""Pixels of a stack of slices, as HU in one preallocated array."""
+"""Pixels of a stack of slices as HU in one preallocated array.
+
+Uncompressed slices are read in place. Compressed ones are decoded in child processes, several at a time.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.imaging.dicom_headers import EXPLICIT_BIG, PixelFormat, SliceHeader, damaged
-from app.imaging.errors import UnreadableScan, UploadTooLarge
+from app.imaging.child_process import ChildFailedError, PixelWorker
+from app.imaging.encapsulation import Fragment, frame_fragments
+from app.imaging.errors import UnreadableScan
 from app.imaging.hounsfield import write_hu
+from app.imaging.inputs import ScanFile
+from app.imaging.pixel_checks import format_of
 from app.imaging.read_options import ReadLimits
+from app.imaging.slice_header import SliceHeader, damaged
 
-_MAX_SLOPE, _MAX_INTERCEPT = 1e3, 1e5
+Progress = Callable[[float], None]
 
 
-def check_pixels(headers: Sequence[SliceHeader], limits: ReadLimits) -> None:
-    """Refuse what cannot be decoded, before anything is allocated.
+def read_hu(headers: Sequence[SliceHeader], limits: ReadLimits, on_progress: Progress) -> NDArray[np.int16]:
+    """Read slices that passed `app.imaging.pixel_checks.check_pixels`.
+
+    Parameters
+    ----------
+    headers
+        Slices of one size, in array order.
+    limits
+        Number, memory and time of decoding processes.
+    on_progress
+        Called with a fraction from the calling thread.
+
+    Returns
+    -------
+    numpy.ndarray
+        int16 HU (z, y, x).
 
     Raises
     ------
     UnreadableScan
-        ``invalid_pixel_format``, ``missing_rescale``, ``invalid_rescale``, ``truncated``.
-    UploadTooLarge
-        ``too_many_voxels``.
+        ``truncated``, ``damaged_pixels`` or ``decode_failed``; names the file by its index.
     """
-    for header in headers:
-        _check_format(header, limits)
-        _check_rescale(header)
-        _check_length(header)
-    first = headers[0].pixel_format
-    voxels = len(headers) * (first.rows * first.columns if first else 0)
-    if voxels > limits.max_voxels:
-        raise UploadTooLarge(
-            f"The volume has {voxels} voxels; at most {limits.max_voxels} are read. Send a smaller reconstruction.",
-            code="too_many_voxels",
-            values={"voxels": voxels, "max_voxels": limits.max_voxels},
-        )
-
-
-def read_hu(
-    headers: Sequence[SliceHeader], limits: ReadLimits, on_progress: Callable[[float], None]
-) -> NDArray[np.int16]:
-    """HU of slices that passed `check_pixels`, int16 (z, y, x) in the order of ``headers``."""
-    first = _format_of(headers[0])
-    hu = np.empty((len(headers), first.rows, first.columns), np.int16)
+    layout = format_of(headers[0])
+    hu = np.empty((len(headers), layout.rows, layout.columns), np.int16)
+    if any(_is_compressed(header) for header in headers):
+        _decode_compressed(headers, hu, limits, on_progress)
+        return hu
     for z, header in enumerate(headers):
-        _read_uncompressed(header, hu[z])
+        _rescale(header, _uncompressed(header), hu[z])
         on_progress((z + 1) / len(headers))
     return hu
 
 
 def same_pixels(one: SliceHeader, other: SliceHeader) -> bool:
-    """Whether two slices hold the same stored bytes with the same meaning."""
-    return _meaning(one) == _meaning(other) and _digest(one) == _digest(other)
-
-
-def _meaning(header: SliceHeader) -> tuple[object, ...]:
-    return header.pixel_format, header.rescale_slope, header.rescale_intercept, header.transfer_syntax_uid
+    """Whether two slices hold the same encoded bytes with the same meaning."""
+    if one.file == other.file and one.frame_number == other.frame_number:
+        return True
+    meaning = (
+        (header.transfer_syntax, header.pixel_format, header.rescale_slope, header.rescale_intercept)
+        for header in (one, other)
+    )
+    return next(meaning) == next(meaning) and _digest(one) == _digest(other)
 
 
 def _digest(header: SliceHeader) -> bytes:
-    if header.pixels is None:
-        return b""
-    with header.file.open() as stream:
-        stream.seek(header.pixels.offset)
-        return hashlib.sha256(stream.read(-1 if header.pixels.length is None else header.pixels.length)).digest()
+    if _is_compressed(header):
+        encoded = b"".join(header.file.read(*span) for span in frame_fragments(header)[header.frame_index])
+    else:
+        encoded = _uncompressed(header).tobytes()
+    return hashlib.sha256(encoded).digest()
 
 
-def _format_of(header: SliceHeader) -> PixelFormat:
-    if header.pixel_format is None:
-        raise damaged(header.file, "Rows, Columns, BitsAllocated, BitsStored or PixelRepresentation is absent")
-    return header.pixel_format
+def _is_compressed(header: SliceHeader) -> bool:
+    return header.transfer_syntax is not None and header.transfer_syntax.compressed
 
 
-def _check_format(header: SliceHeader, limits: ReadLimits) -> None:
-    layout = _format_of(header)
-    reasons = {
-        "Rows": 2 <= layout.rows <= limits.max_matrix,
-        "Columns": 2 <= layout.columns <= limits.max_matrix,
-        "BitsAllocated": layout.bits_allocated in (8, 16, 32),
-        "BitsStored": 1 <= layout.bits_stored <= layout.bits_allocated,
-        "SamplesPerPixel": header.samples_per_pixel == 1,
-        "PhotometricInterpretation": header.photometric == "MONOCHROME2",
-        "NumberOfFrames": 1 <= header.frame_count <= limits.max_slices,
-    }
-    if wrong := [attribute for attribute, good in reasons.items() if not good]:
-        raise UnreadableScan(
-            f"File {header.file.index} is not a grey-scale CT image that can be read: {', '.join(wrong)} out of range "
-            f"(Rows {layout.rows}, Columns {layout.columns}, BitsAllocated {layout.bits_allocated}, "
-            f"BitsStored {layout.bits_stored}, SamplesPerPixel {header.samples_per_pixel}).",
-            code="invalid_pixel_format",
-            values={"file": header.file.index, "attributes": wrong, "max_matrix": limits.max_matrix},
-        )
-
-
-def _check_rescale(header: SliceHeader) -> None:
-    slope, intercept = header.rescale_slope, header.rescale_intercept
-    if slope is None or intercept is None:
-        raise UnreadableScan(
-            f"File {header.file.index} has no valid RescaleSlope and RescaleIntercept: its values are not HU.",
-            code="missing_rescale",
-            values={"file": header.file.index},
-        )
-    if not 0.0 < slope <= _MAX_SLOPE or abs(intercept) > _MAX_INTERCEPT:
-        raise UnreadableScan(
-            f"File {header.file.index} has RescaleSlope {slope:g} and RescaleIntercept {intercept:g}, "
-            "which cannot give HU.",
-            code="invalid_rescale",
-            values={"file": header.file.index, "slope": slope, "intercept": intercept},
-        )
-
-
-def _check_length(header: SliceHeader) -> None:
-    """The declared, the needed and the present bytes of pixel data must agree; nothing is ever padded."""
-    if header.pixels is None:
-        raise damaged(header.file, "it ends before its pixel data", code="truncated")
-    if header.is_compressed:
-        return
-    needed = _format_of(header).frame_bytes * header.frame_count
-    present = header.file.size - header.pixels.offset
-    declared = header.pixels.length
-    if present < needed:
-        raise damaged(header.file, f"{needed} bytes of pixel data are needed, {present} are there", code="truncated")
-    if declared not in (needed, needed + needed % 2):
-        raise damaged(header.file, f"PixelData says {declared} bytes, Rows and Columns say {needed}", "length_mismatch")
-
-
-def _read_uncompressed(header: SliceHeader, out: NDArray[np.int16]) -> None:
-    layout = _format_of(header)
-    kind = f"{'<' if layout.little_endian else '>'}{'i' if layout.is_signed else 'u'}{layout.bits_allocated // 8}"
-    offset = header.file.offset + (header.pixels.offset if header.pixels else 0)
-    offset += layout.frame_bytes * ((header.frame_number or 1) - 1)
-    stored = np.fromfile(header.file.path, dtype=kind, count=out.size, offset=offset)
-    if stored.size != out.size:
+def _uncompressed(header: SliceHeader) -> NDArray[Any]:
+    """Stored values of one frame in native byte order, (rows, columns)."""
+    layout = format_of(header)
+    kind = np.dtype(f"{'<' if layout.little_endian else '>'}{'i' if layout.is_signed else 'u'}2")
+    start = (header.pixels.offset if header.pixels else 0) + header.frame_index * layout.frame_bytes
+    stored = np.fromfile(
+        header.file.path, dtype=kind, count=layout.rows * layout.columns, offset=header.file.offset + start
+    )
+    if stored.size != layout.rows * layout.columns:
         raise damaged(header.file, "its pixel data ends early", code="truncated")
-    native = stored.reshape(out.shape)
-    if header.transfer_syntax_uid == EXPLICIT_BIG:
-        native = native.astype(native.dtype.newbyteorder("="))
-    write_hu(native, layout, header.rescale_slope or 1.0, header.rescale_intercept or 0.0, out)
+    return stored.reshape(layout.rows, layout.columns).astype(kind.newbyteorder("="), copy=False)
+
+
+def _rescale(header: SliceHeader, stored: NDArray[Any], out: NDArray[np.int16]) -> None:
+    slope = 1.0 if header.rescale_slope is None else header.rescale_slope
+    write_hu(stored, format_of(header), slope, header.rescale_intercept or 0.0, out)
+
+
+def _decode_compressed(
+    headers: Sequence[SliceHeader], hu: NDArray[np.int16], limits: ReadLimits, on_progress: Progress
+) -> None:
+    """Decode with as many children as allowed, each served by one thread."""
+    count = min(limits.decode_workers, len(headers))
+    fragments = _fragments_by_slice(headers)
+    idle: SimpleQueue[PixelWorker] = SimpleQueue()
+    with ExitStack() as stack:
+        children = [
+            stack.enter_context(PixelWorker(limits.decode_memory_bytes, limits.decode_timeout_s)) for _ in range(count)
+        ]
+        pool = ThreadPoolExecutor(count)
+        # Undone in reverse: kill the children, so that threads waiting for one return; join them; close the pipes.
+        stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+        for child in children:
+            idle.put(child)
+            stack.callback(child.kill)
+
+        def decode(z: int) -> None:
+            child = idle.get()
+            try:
+                stored = (
+                    _uncompressed(headers[z]) if fragments[z] is None else _decoded(headers[z], fragments[z], child)
+                )
+                _rescale(headers[z], stored, hu[z])
+            finally:
+                idle.put(child)
+
+        for done, _ in enumerate(pool.map(decode, range(len(headers))), start=1):
+            on_progress(done / len(headers))
+
+
+def _fragments_by_slice(headers: Sequence[SliceHeader]) -> list[tuple[Fragment, ...] | None]:
+    """Where each slice's compressed bytes lie; None for an uncompressed slice. Each file is looked at once."""
+    by_file: dict[ScanFile, list[tuple[Fragment, ...]]] = {}
+    found: list[tuple[Fragment, ...] | None] = []
+    for header in headers:
+        if not _is_compressed(header):
+            found.append(None)
+            continue
+        if header.file not in by_file:
+            by_file[header.file] = frame_fragments(header)
+        found.append(by_file[header.file][header.frame_index])
+    return found
+
+
+def _decoded(header: SliceHeader, fragments: Sequence[Fragment] | None, child: PixelWorker) -> NDArray[Any]:
+    layout, syntax = format_of(header), header.transfer_syntax
+    request = {
+        "path": str(header.file.path),
+        "fragments": [(header.file.offset + offset, size) for offset, size in fragments or ()],
+        "transfer_syntax_uid": syntax.uid if syntax else "",
+        "decoder": syntax.decoder if syntax else "",
+        "pixel_module": {
+            "rows": layout.rows,
+            "columns": layout.columns,
+            "samples_per_pixel": 1,
+            "photometric_interpretation": "MONOCHROME2",
+            "bits_allocated": layout.bits_allocated,
+            "bits_stored": layout.bits_stored,
+            "pixel_representation": int(layout.is_signed),
+            "number_of_frames": 1,
+            "pixel_keyword": "PixelData",
+        },
+    }
+    try:
+        answer, payload = child.ask(request, max_bytes=layout.frame_bytes)
+        # A frame of another size than the header says does not fit the shape: ValueError.
+        return np.asarray(payload.view(np.dtype(answer["dtype"])).reshape(layout.rows, layout.columns))
+    except (ChildFailedError, KeyError, TypeError, ValueError) as fault:
+        raise UnreadableScan(
+            f"The compressed pixels of file {header.file.index} cannot be decoded within the limits of memory and "
+            "time. Send it again from its source, or uncompressed.",
+            code="decode_failed",
+            values={"file": header.file.index, "frame": header.frame_number, "transfer_syntax": request["decoder"]},
+        ) from fault

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.imaging.acceptance import AcceptanceReport, Notice, RejectedSeries
 from app.imaging.dicom_geometry import Stack, stack_slices
-from app.imaging.dicom_headers import SliceHeader, read_slice_headers
-from app.imaging.dicom_pixels import check_pixels, read_hu, same_pixels
+from app.imaging.dicom_headers import read_slice_headers
+from app.imaging.dicom_pixels import read_hu, same_pixels
 from app.imaging.errors import NotChestCt, ScanError, SeriesSelectionError
 from app.imaging.inputs import ScanFile
+from app.imaging.pixel_checks import check_pixels
+from app.imaging.quality import quality_warnings, volume_warnings
 from app.imaging.read_options import ReadOptions
 from app.imaging.series import (
     RULE,
@@ -21,11 +24,11 @@ from app.imaging.series import (
     group_series,
     is_other_body_part,
     preference,
-    quality_warnings,
     rejection_reasons,
     summary,
     uids,
 )
+from app.imaging.slice_header import SliceHeader
 from app.imaging.volume import CtVolume, DicomIdentity, SliceIdentity
 
 _HEADER_SHARE = 0.3
@@ -42,7 +45,7 @@ class _Choice:
 
 
 def read_study(
-    files: Sequence[ScanFile], options: ReadOptions, files_received: int, ignored: Sequence[Notice]
+    files: Sequence[ScanFile], scratch: Path, options: ReadOptions, files_received: int, ignored: Sequence[Notice]
 ) -> tuple[CtVolume, AcceptanceReport]:
     """Read the series that fits, or the one named, from DICOM files in any order.
 
@@ -53,14 +56,14 @@ def read_study(
     headers: list[SliceHeader] = []
     directories = []
     for done, file in enumerate(files, start=1):
-        found = read_slice_headers(file, options.limits)
+        found = read_slice_headers(file, scratch, options.limits)
         if found[0].sop_class_uid == _DICOMDIR_STORAGE:
             directories.append(Notice("dicomdir", "A DICOMDIR is not followed.", {"file": file.index}))
         else:
             headers += found
         options.report_progress(_HEADER_SHARE * done / len(files))
     choice = _choose(group_series(headers), options)
-    hu = _read_pixels(choice.stack, options)
+    volume = CtVolume(_read_pixels(choice.stack, options), choice.stack.grid, _identity(choice))
     report = AcceptanceReport(
         source_format="dicom" if choice.series.first.frame_number is None else "dicom-enhanced",
         files_received=files_received,
@@ -71,10 +74,11 @@ def read_study(
         warnings=(
             *choice.warnings,
             *choice.stack.warnings,
-            *quality_warnings(choice.series, _spacing(choice.stack)[0]),
+            *quality_warnings(choice.series, choice.stack.grid),
+            *volume_warnings(volume),
         ),
     )
-    return CtVolume(hu, choice.stack.grid, _identity(choice)), report
+    return volume, report
 
 
 def _choose(series: Sequence[Series], options: ReadOptions) -> _Choice:
@@ -107,7 +111,7 @@ def _choose(series: Sequence[Series], options: ReadOptions) -> _Choice:
         )
     notice = Notice("not_preferred", f"Another series is preferred: {RULE}.")
     rejected += [RejectedSeries(summary(each, _spacing(stack)), (notice,)) for each, stack in others]
-    warnings = ()
+    warnings: tuple[Notice, ...] = ()
     if others:
         warnings = (
             Notice(

@@ -6,11 +6,10 @@ the scratch folder. Everything downstream reads byte ranges and never learns the
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -22,17 +21,12 @@ class InputFile:
     path
         Where it lies.
     name
-        The sender's name, used only to find the `.raw` of a `.mhd` and to tell formats apart that the content does
-        not tell. None: the name on disk. Never used as a path, never repeated in a message.
+        The sender's name, used only to find the `.raw` of a `.mhd`. None: the name on disk. Never used as a path,
+        never repeated in a message.
     """
 
     path: Path
     name: str | None = None
-
-    @property
-    def plain_name(self) -> str:
-        """Last component of the name, whichever separator the sender's system uses."""
-        return PurePosixPath((self.name or self.path.name).replace("\\", "/")).name
 
 
 Source = Path | str | InputFile
@@ -51,54 +45,16 @@ class ScanFile:
     offset: int
     size: int
 
-    def open(self) -> ByteRange:
-        """Open for reading; the range looks like a file of its own."""
-        return ByteRange(self.path, self.offset, self.size)
-
-    def head(self, count: int) -> bytes:
-        """First ``count`` bytes, or fewer if the file is shorter."""
-        with self.open() as stream:
-            return stream.read(count)
+    def read(self, start: int, count: int) -> bytes:
+        """Up to ``count`` bytes from ``start``, never beyond the end of the range."""
+        with self.path.open("rb") as stream:
+            stream.seek(self.offset + start)
+            return stream.read(max(0, min(count, self.size - start)))
 
 
-class ByteRange:
-    """A read-only binary file that is a range of another one; never reads or allocates beyond its end."""
-
-    def __init__(self, path: Path, offset: int, size: int) -> None:
-        self._file: io.BufferedReader = path.open("rb")
-        self._offset = offset
-        self._size = size
-        self._file.seek(offset)
-
-    def __enter__(self) -> ByteRange:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def close(self) -> None:
-        """Close the file underneath."""
-        self._file.close()
-
-    def read(self, count: int = -1, /) -> bytes:
-        """Up to ``count`` bytes, all that is left when negative."""
-        left = max(0, self._offset + self._size - self._file.tell())
-        return self._file.read(left if count < 0 else min(count, left))
-
-    def seek(self, position: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move within the range."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self._size}[whence]
-        if base + position < 0:
-            raise OSError("seek before the start of the file")
-        return self._file.seek(self._offset + base + position) - self._offset
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def tell(self) -> int:
-        """Position relative to the start of the range."""
-        return self._file.tell() - self._offset
+def plain_name(name: str) -> str:
+    """Last component of a name, whichever separator the sender's system uses."""
+    return name.replace("\\", "/").rpartition("/")[2]
 
 
 def listed_files(source: Source | Sequence[Source]) -> list[InputFile]:

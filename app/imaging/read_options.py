@@ -23,9 +23,10 @@ class ReadLimits:
     """Files received, members of zip archives included."""
     max_total_bytes: int = 4 * GIB
     """All files together, uncompressed."""
-    max_compression_ratio: float = 200.0
+    max_compression_ratio: float = 100.0
     """Uncompressed to compressed size of a zip or deflated file; looked at from ``min_ratio_bytes`` on."""
     min_ratio_bytes: int = 64 * MIB
+    """Below this much uncompressed data the ratio is not looked at."""
     max_matrix: int = 4096
     """Rows, columns."""
     max_slices: int = 5_000
@@ -34,6 +35,8 @@ class ReadLimits:
     """Voxels of one volume; 2 bytes each are allocated."""
     max_header_bytes: int = 64 * MIB
     """What comes before the pixel data of one DICOM file."""
+    max_header_reads: int = 600_000
+    """Reads of an element or item that the header of one DICOM file may cost."""
     min_slices: int = 20
     """Fewer do not show a lung."""
     min_coverage_mm: float = 60.0
@@ -42,8 +45,8 @@ class ReadLimits:
     """Child processes that decode compressed pixels."""
     decode_memory_bytes: int = 2 * GIB
     """Address space of one such process."""
-    decode_timeout_s: float = 30.0
-    """For one compressed frame, or for one .mha, .nii or .nrrd file per 100 MB."""
+    decode_timeout_s: float = 60.0
+    """For one compressed frame, the start of the process included, or one .mha, .mhd, .nii or .nrrd file."""
 
 
 @dataclass(frozen=True)

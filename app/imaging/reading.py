@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from app.imaging.acceptance import AcceptanceReport, Notice, SeriesSummary
+from app.imaging.acceptance import AcceptanceReport, Notice
 from app.imaging.archive import is_zip, unpack
-from app.imaging.dicom_headers import is_dicom
+from app.imaging.dicom_headers import is_dicom, lacks_preamble
 from app.imaging.dicom_study import read_study
-from app.imaging.errors import SeriesSelectionError, UnreadableScan, UnsupportedFormat, UploadTooLarge
-from app.imaging.inputs import InputFile, ScanFile, Source, listed_files
-from app.imaging.itk_files import image_format, read_image
+from app.imaging.errors import ScanError, SeriesSelectionError, UnreadableScan, UnsupportedFormat, UploadTooLarge
+from app.imaging.inputs import InputFile, ScanFile, Source, listed_files, plain_name
+from app.imaging.itk_files import read_volume_file
+from app.imaging.itk_headers import volume_format
+from app.imaging.quality import volume_warnings
 from app.imaging.read_options import DUPLICATE_SLICES, MISSING_SLICES, REPAIRS, ReadLimits, ReadOptions
+from app.imaging.transfer_syntax import TRANSFER_SYNTAXES
 from app.imaging.volume import CtVolume
 
 __all__ = [
@@ -24,7 +28,11 @@ __all__ = [
     "ReadLimits",
     "ReadOptions",
     "read_ct",
+    "supported_formats",
 ]
+
+_SNIFFED_BYTES = 352
+"""Up to the magic of NIfTI, the last of all."""
 
 
 def read_ct(source: Source | Sequence[Source], options: ReadOptions | None = None) -> tuple[CtVolume, AcceptanceReport]:
@@ -51,52 +59,128 @@ def read_ct(source: Source | Sequence[Source], options: ReadOptions | None = Non
         Any of its kinds, with a code and the values behind it.
     """
     options = options or ReadOptions()
-    with tempfile.TemporaryDirectory(prefix="lungnodule-read-") as scratch:
-        files, ignored = _received(listed_files(source), Path(scratch), options.limits)
-        dicom = [file for file in files if is_dicom(file.head(132))]
-        images = [file for file in files if image_format(file)]
-        known = {file.index for file in (*dicom, *images)}
-        ignored += [_ignored(file) for file in files if file.index not in known]
-        count = len(files) + len(ignored)
-        if dicom:
-            return read_study(dicom, options, count, ignored)
-        if not images:
-            raise UnsupportedFormat(
-                "None of the files is a DICOM image or a .mha, .mhd, .nii, .nii.gz or .nrrd volume.",
-                code="not_dicom",
-                values={"files": count},
-            )
-        if len(images) > 1:
-            raise SeriesSelectionError(
-                f"{len(images)} volumes were sent; send one.", code="ambiguous_series", values={"files": len(images)}
-            )
-        volume = read_image(images[0], Path(scratch))
-        spacing = tuple(round(float(v), 6) for v in volume.grid.spacing_zyx_mm)
-        chosen = SeriesSummary(None, None, volume.hu.shape[0], *volume.hu.shape[1:], spacing_zyx_mm=spacing)
-        return volume, AcceptanceReport(image_format(images[0]) or "metaimage", count, tuple(ignored), chosen)
+    with tempfile.TemporaryDirectory(prefix="lungnodule-read-") as folder:
+        scratch = Path(folder)
+        received = _received(listed_files(source), scratch, options.limits)
+        if received.dicom:
+            return read_study(received.dicom, scratch, options, received.count, received.ignored)
+        if not received.volumes:
+            raise _nothing_readable(received)
+        return _read_volume(received, scratch, options)
 
 
-def _received(files: Sequence[InputFile], scratch: Path, limits: ReadLimits) -> tuple[list[ScanFile], list[Notice]]:
-    """All files, archives unpacked, and notices about what was left out."""
-    if len(files) > limits.max_files:
-        raise UploadTooLarge(f"{len(files)} files; at most {limits.max_files} are read.", code="too_many_files")
+def supported_formats() -> dict[str, object]:
+    """What is read, for the capabilities that the service states."""
+    return {
+        "containers": ["files", "folder", "zip"],
+        "formats": ["DICOM CT", "DICOM Enhanced CT", ".mha", ".mhd + .raw/.zraw", ".nii", ".nii.gz", ".nrrd"],
+        "transfer_syntaxes": {uid: syntax.name for uid, syntax in TRANSFER_SYNTAXES.items()},
+        "repairs": sorted(REPAIRS),
+    }
+
+
+@dataclass(frozen=True)
+class _Received:
+    """What was sent, sorted by kind."""
+
+    dicom: tuple[ScanFile, ...]
+    volumes: tuple[tuple[ScanFile, str], ...]
+    others: tuple[ScanFile, ...]
+    ignored: tuple[Notice, ...]
+    count: int
+
+
+def _received(files: Sequence[InputFile], scratch: Path, limits: ReadLimits) -> _Received:
     found: list[ScanFile] = []
     ignored: list[Notice] = []
     for file in files:
-        size = file.path.stat().st_size
-        scan_file = ScanFile(len(found) + len(ignored), file.plain_name, file.path, 0, size)
-        if size and is_zip(scan_file.head(4)):
-            unpacked = unpack(scan_file, scratch, limits, scan_file.index)
+        index = len(found) + len(ignored)
+        scan_file = ScanFile(index, plain_name(file.name or file.path.name), file.path, 0, file.path.stat().st_size)
+        if is_zip(scan_file.read(0, 4)):
+            unpacked = unpack(scan_file, scratch, limits, index)
             found += unpacked.files
             ignored += unpacked.ignored
-        elif size:
+        elif scan_file.size:
             found.append(scan_file)
         else:
-            ignored.append(Notice("empty_file", "The file is empty.", {"file": scan_file.index}))
+            ignored.append(Notice("empty_file", "The file is empty.", {"file": index}))
+    _check_sizes(found, limits)
     if not found:
-        raise UnreadableScan("Nothing was sent: the upload is empty.", code="empty_upload")
-    return found, ignored
+        raise UnreadableScan("The upload is empty.", code="empty_upload", values={"files": len(ignored)})
+    return _sorted_by_kind(found, ignored)
 
 
-def _ignored(file: ScanFile) -> Notice:
-    return Notice("not_dicom", "The file is neither DICOM nor a volume file.", {"file": file.index})
+def _check_sizes(found: Sequence[ScanFile], limits: ReadLimits) -> None:
+    total = sum(file.size for file in found)
+    if len(found) > limits.max_files:
+        raise UploadTooLarge(
+            f"{len(found)} files were sent; at most {limits.max_files} are read.",
+            code="too_many_files",
+            values={"files": len(found), "max_files": limits.max_files},
+        )
+    if total > limits.max_total_bytes:
+        raise UploadTooLarge(
+            f"The files have {total} bytes; at most {limits.max_total_bytes} are read.",
+            values={"bytes": total, "max_total_bytes": limits.max_total_bytes},
+        )
+
+
+def _sorted_by_kind(found: Sequence[ScanFile], ignored: Sequence[Notice]) -> _Received:
+    """Tell files apart by their content."""
+    dicom, volumes, others, notices = [], [], [], list(ignored)
+    for file in found:
+        head = file.read(0, _SNIFFED_BYTES)
+        kind = volume_format(head, file.name)
+        if is_dicom(head):
+            dicom.append(file)
+        elif kind is not None:
+            volumes.append((file, kind))
+        else:
+            others.append(file)
+            notices.append(_unknown(file, head))
+    if dicom:
+        notices += [Notice("not_preferred", "DICOM images came with it.", {"file": file.index}) for file, _ in volumes]
+    return _Received(tuple(dicom), tuple(volumes), tuple(others), tuple(notices), len(found) + len(ignored))
+
+
+def _unknown(file: ScanFile, head: bytes) -> Notice:
+    if is_zip(head):
+        return Notice("zip_nested", "A zip archive inside an archive is not opened.", {"file": file.index})
+    if lacks_preamble(head):
+        return Notice("no_preamble", "DICOM without the 128-byte preamble is not read.", {"file": file.index})
+    return Notice("not_dicom", "Neither DICOM nor a volume file.", {"file": file.index})
+
+
+def _nothing_readable(received: _Received) -> ScanError:
+    codes = {notice.code for notice in received.ignored}
+    for code, advice in (
+        ("zip_nested", "Send the inner archive itself."),
+        ("no_preamble", "Send complete DICOM files, with preamble and file meta information."),
+    ):
+        if code in codes:
+            return UnreadableScan(f"No image was found. {advice}", code=code, values={"files": received.count})
+    return UnsupportedFormat(
+        f"None of the {received.count} files is a DICOM image or a .mha, .mhd, .nii, .nii.gz or .nrrd volume.",
+        code="not_dicom",
+        values={"files": received.count},
+    )
+
+
+def _read_volume(received: _Received, scratch: Path, options: ReadOptions) -> tuple[CtVolume, AcceptanceReport]:
+    if len(received.volumes) > 1 or options.series_uid is not None:
+        raise SeriesSelectionError(
+            f"{len(received.volumes)} volume files were sent. Send one, and name no series: only DICOM has them.",
+            code="ambiguous_series" if options.series_uid is None else "series_not_found",
+            values={"files": [file.index for file, _ in received.volumes]},
+        )
+    file, kind = received.volumes[0]
+    options.report_progress(0.0)
+    read = read_volume_file(file, kind, received.others, scratch, options.limits)
+    options.report_progress(1.0)
+    return read.volume, AcceptanceReport(
+        source_format=kind,
+        files_received=received.count,
+        files_ignored=tuple(each for each in received.ignored if each.values.get("file") != read.samples_file),
+        chosen=read.summary,
+        warnings=volume_warnings(read.volume),
+    )

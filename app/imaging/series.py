@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -10,20 +9,17 @@ import numpy as np
 
 from app.imaging.acceptance import Notice, SeriesSummary
 from app.imaging.dicom_geometry import normal_of
-from app.imaging.dicom_headers import SliceHeader
+from app.imaging.kernels import is_sharp_kernel
 from app.imaging.read_options import ReadLimits
+from app.imaging.slice_header import SliceHeader
 
 RULE = "thinnest slices, then original over derived images, then most slices, then soft over sharp kernel"
 
-THICK_SLICE_MM = 2.5
 _REFORMATS = frozenset({"MIP", "MINIP", "MPR", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VOLUME_RENDER", "SCREEN SAVE"})
 _OTHER_BODY_PARTS = frozenset(
     {"HEAD", "BRAIN", "SKULL", "FACE", "SINUS", "ORBIT", "EAR", "CSPINE", "LSPINE", "PELVIS", "HIP", "KNEE", "LEG",
      "ANKLE", "FOOT", "ARM", "ELBOW", "WRIST", "HAND", "EXTREMITY"}
 )  # fmt: skip
-_SHARP_NAMES = frozenset({"LUNG", "BONE", "BONEPLUS", "EDGE", "ULTRA", "YA", "YB", "YC", "L"})
-_SIEMENS_KERNEL = re.compile(r"[BIHUTD][RLVUFP]?(\d{2})", re.IGNORECASE)
-_CANON_KERNEL = re.compile(r"FC(\d{2})")
 
 
 @dataclass(frozen=True)
@@ -77,8 +73,8 @@ def rejection_reasons(series: Series, limits: ReadLimits) -> tuple[Notice, ...]:
         said = [round(float(value), 3) for value in normal]
         reasons.append(Notice("not_axial", "The slices are not axial.", {"normal_lps": said}))
     if count < limits.min_slices:
-        values = {"slices": count, "min_slices": limits.min_slices}
-        reasons.append(Notice("too_few_slices", f"{count} slices; {limits.min_slices} are needed.", values))
+        message = f"{count} slices; {limits.min_slices} are needed."
+        reasons.append(Notice("too_few_slices", message, {"slices": count, "min_slices": limits.min_slices}))
     elif (extent_mm := _extent_mm(series)) < limits.min_coverage_mm:
         values = {"extent_mm": round(extent_mm, 1), "min_coverage_mm": limits.min_coverage_mm}
         reasons.append(Notice("too_short", "The slices cover too little of the body to show a lung.", values))
@@ -107,41 +103,6 @@ def thickness_mm(series: Series) -> float:
     return stated if stated is not None and stated > 0 else _extent_mm(series) / max(1, len(series.slices) - 1)
 
 
-def is_sharp_kernel(kernel: str | None) -> bool | None:
-    """Whether a reconstruction kernel is an edge-enhancing one; None when its name is not known."""
-    if kernel is None:
-        return None
-    name = kernel.upper().split("/")[0].strip()
-    if name in _SHARP_NAMES:
-        return True
-    if found := _SIEMENS_KERNEL.match(name):
-        return int(found[1]) >= 60
-    if found := _CANON_KERNEL.match(name):
-        return int(found[1]) in range(30, 40) or int(found[1]) >= 50
-    return False if name in ("STANDARD", "SOFT", "DETAIL", "CHEST", "A", "B", "C") else None
-
-
-def quality_warnings(series: Series, spacing_z_mm: float) -> tuple[Notice, ...]:
-    """What a reader should know about a series that was accepted."""
-    first = series.first
-    warnings = []
-    thickness = max(thickness_mm(series), spacing_z_mm)
-    if thickness > THICK_SLICE_MM + 0.01:
-        message = f"Slices are {thickness:.2f} mm thick or apart; small nodules are missed above {THICK_SLICE_MM} mm."
-        warnings.append(Notice("thick_slices", message, {"thickness_mm": round(thickness, 3)}))
-    if first.slice_thickness_mm and spacing_z_mm > first.slice_thickness_mm * 1.1:
-        values = {"slice_thickness_mm": first.slice_thickness_mm, "spacing_mm": round(spacing_z_mm, 3)}
-        warnings.append(Notice("slice_gaps", "Tissue between the slices was not imaged.", values))
-    if first.has_contrast:
-        warnings.append(Notice("contrast", "Contrast agent was given; vessels and nodules differ less."))
-    if is_sharp_kernel(first.kernel):
-        message = "A sharp kernel raises noise and edges; sizes may be off."
-        warnings.append(Notice("sharp_kernel", message, {"kernel": first.kernel}))
-    if is_other_body_part(series):
-        warnings.append(Notice("body_part", "BodyPartExamined names another part.", {"body_part": first.body_part}))
-    return tuple(warnings)
-
-
 def summary(series: Series, spacing_zyx_mm: tuple[float, float, float] | None = None) -> SeriesSummary:
     """What the report says about a series."""
     first = series.first
@@ -154,7 +115,7 @@ def summary(series: Series, spacing_zyx_mm: tuple[float, float, float] | None = 
         spacing_zyx_mm=spacing_zyx_mm,
         slice_thickness_mm=first.slice_thickness_mm,
         convolution_kernel=first.kernel,
-        transfer_syntax_uid=first.transfer_syntax_uid,
+        transfer_syntax_uid=first.transfer_syntax.uid if first.transfer_syntax else None,
     )
 
 

@@ -1,0 +1,113 @@
+"""The parent's end of a decoding child: start it, ask it, and kill it when it is late or dead.
+
+A plain subprocess rather than multiprocessing: nothing of the parent is imported or forked, so it behaves the same
+under uvicorn, pytest-xdist, a notebook and a thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+_PROGRAM = Path(__file__).with_name("pixel_worker.py")
+_MAX_ANSWER_BYTES = 1 << 16
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1",
+}
+
+
+class ChildFailedError(Exception):
+    """The child died, was too late, or answered nonsense; whoever asked says which file it was about."""
+
+
+class PixelWorker:
+    """A running `app.imaging.pixel_worker`; used by one thread at a time, killed on exit.
+
+    Parameters
+    ----------
+    memory_bytes
+        Limit of its address space.
+    timeout_s
+        For one answer; the first includes the start of the process.
+    """
+
+    def __init__(self, memory_bytes: int, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._process = subprocess.Popen(  # noqa: S603  # our own program, no shell, no argument from outside
+            [sys.executable, "-P", str(_PROGRAM), str(memory_bytes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            env={**os.environ, **_ONE_THREAD},
+        )
+        self._requests = cast("IO[bytes]", self._process.stdin)
+        self._answers = cast("IO[bytes]", self._process.stdout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._requests.close()
+        self._answers.close()
+
+    def kill(self) -> None:
+        """End the process; whoever waits for its answer gets `ChildFailedError`."""
+        self._process.kill()
+        self._process.wait()
+
+    def ask(self, request: Mapping[str, Any], max_bytes: int) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+        """Send a request and wait for its answer.
+
+        Returns
+        -------
+        answer, payload
+            The JSON object and the raw bytes that came after it (none when it names a ``fault``).
+
+        Raises
+        ------
+        ChildFailedError
+            If the child died, took longer than its time, or would send over ``max_bytes``.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            self._requests.write(json.dumps(request).encode() + b"\n")
+            length = int.from_bytes(self._received(4, deadline).tobytes(), "little")
+            if length > _MAX_ANSWER_BYTES:
+                raise ChildFailedError("answer too long")
+            answer = json.loads(self._received(length, deadline).tobytes())
+            size = int(answer.get("bytes", 0))
+            if not 0 <= size <= max_bytes:
+                raise ChildFailedError("payload larger than was asked for")
+            return answer, self._received(size, deadline)
+        except (OSError, ValueError) as fault:
+            raise ChildFailedError(type(fault).__name__) from fault
+
+    def _received(self, count: int, deadline: float) -> NDArray[np.uint8]:
+        """Exactly ``count`` bytes."""
+        received = np.empty(count, np.uint8)
+        view = received.data
+        poll = select.poll()
+        poll.register(self._answers, select.POLLIN)
+        while view:
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise ChildFailedError("too late")
+            read = os.readv(self._answers.fileno(), [view])
+            if read == 0:
+                raise ChildFailedError("died")
+            view = view[read:]
+        return received
