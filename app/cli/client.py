@@ -14,6 +14,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 from typing import IO, Any
@@ -33,9 +34,17 @@ class RequestRefused(Exception):
         self.message = message
 
 
+@dataclass(frozen=True)
+class RunningService:
+    """A service of our own."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
 @contextmanager
-def running_service(extra_environment: dict[str, str] | None = None) -> Iterator[str]:
-    """A service of our own on a free loopback port, ready; yields its URL and ends it afterwards.
+def running_service(extra_environment: dict[str, str] | None = None) -> Iterator[RunningService]:
+    """A service of our own on a free loopback port, ready to work; it is ended afterwards.
 
     Raises
     ------
@@ -51,7 +60,7 @@ def running_service(extra_environment: dict[str, str] | None = None) -> Iterator
         )
         try:
             _wait_until_ready(process, url, log)
-            yield url
+            yield RunningService(url, process)
         finally:
             process.terminate()
             try:
@@ -74,27 +83,33 @@ def predict(url: str, files: Sequence[Path], fields: dict[str, str] | None = Non
     RequestRefused
         With the problem's code and detail for any other answer than 200.
     """
-    boundary = uuid.uuid4().hex
-    parts = [(_part_header(boundary, index), path) for index, path in enumerate(files)]
-    preamble = b"".join(_field(boundary, name, value) for name, value in (fields or {}).items())
-    closing = f"--{boundary}--\r\n".encode()
-    length = len(preamble) + sum(len(header) + path.stat().st_size + 2 for header, path in parts) + len(closing)
-
+    headers, body = multipart(files, fields)
     target = urlsplit(url)
     connection = http.client.HTTPConnection(target.hostname or "127.0.0.1", target.port or 80, timeout=ANSWER_TIMEOUT_S)
     try:
         connection.putrequest("POST", f"{target.path.rstrip('/')}/v1/predict")
-        connection.putheader("Content-Type", f"multipart/form-data; boundary={boundary}")
-        connection.putheader("Content-Length", str(length))
+        for name, value in headers.items():
+            connection.putheader(name, value)
         connection.endheaders()
         with suppress(BrokenPipeError, ConnectionResetError):  # refused early: the answer says why
-            for chunk in _body(preamble, parts, closing):
+            for chunk in body:
                 connection.send(chunk)
         return _answer(connection.getresponse())
     except (OSError, http.client.HTTPException) as error:
         raise RequestRefused("no_answer", f"{url} does not answer: {type(error).__name__}") from error
     finally:
         connection.close()
+
+
+def multipart(files: Sequence[Path], fields: dict[str, str] | None = None) -> tuple[dict[str, str], Iterator[bytes]]:
+    """Headers and the body, piece by piece, of a form; of file names only the suffix is sent."""
+    boundary = uuid.uuid4().hex
+    parts = [(_part_header(boundary, f"{index:06d}{path.suffix}"), path) for index, path in enumerate(files)]
+    preamble = b"".join(_field(boundary, name, value) for name, value in (fields or {}).items())
+    closing = f"--{boundary}--\r\n".encode()
+    length = len(preamble) + sum(len(header) + path.stat().st_size + 2 for header, path in parts) + len(closing)
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Content-Length": str(length)}
+    return headers, _body(preamble, parts, closing)
 
 
 def _free_port() -> int:
@@ -116,9 +131,9 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: IO[bytes]
     )
 
 
-def _part_header(boundary: str, index: int) -> bytes:
-    disposition = f'Content-Disposition: form-data; name="files"; filename="{index:06d}.dcm"'
-    return f"--{boundary}\r\n{disposition}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+def _part_header(boundary: str, name: str) -> bytes:
+    disposition = f'Content-Disposition: form-data; name="files"; filename="{name}"'
+    return f"--{boundary}\r\n{disposition}\r\nContent-Type: application/octet-stream\r\n\r\n".encode()
 
 
 def _field(boundary: str, name: str, value: str) -> bytes:

@@ -118,10 +118,10 @@ def _ask(url: str | None, files: list[Path]) -> dict[str, Any]:
         if url is not None:
             answer = predict(url, files)
         else:
-            with running_service() as own_url:
-                _say(f"The service is ready at {own_url} after {time.perf_counter() - started:.1f} s")
+            with running_service() as service:
+                _say(f"The service is ready at {service.url} after {time.perf_counter() - started:.1f} s")
                 started = time.perf_counter()
-                answer = predict(own_url, files)
+                answer = predict(service.url, files)
     except RequestRefused as error:
         fail(ExitCode.CHECK_FAILED, error.code, error.message)
     _say(f"Uploaded {len(files)} files and got the answer in {time.perf_counter() - started:.1f} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from typing import Annotated
 
 import typer
@@ -53,6 +54,8 @@ def serve(
             timeout_graceful_shutdown=math.ceil(settings.upload_timeout_s + settings.analysis_timeout_s),
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         )
+        # uvicorn raises SIGTERM again once it has drained; to have ended as told is no failure.
+        signal.signal(signal.SIGTERM, lambda *_: None)
         server = uvicorn.Server(config)
         try:
             server.run()
