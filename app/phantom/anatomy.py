@@ -195,7 +195,8 @@ def _without_mediastinum(x: Field, y: Field, z: Field, space: Field, organs: Fie
     septum = 4.0 + 15.0 * _smooth_step((y + 70.0) / 45.0) + 5.0 * _smooth_step((z - 70.0) / 40.0) - np.abs(x + wander)
     hilum = _ellipsoid(np.abs(x), y, z, (20.0, 4.0, 0.0), (26.0, 21.0, 30.0))
     paravertebral = _ellipse(x, y - np.float32(_SPINE_Y_MM + 4.0), 22.0, 24.0)
-    behind = np.minimum(y - np.float32(_SPINE_Y_MM), 23.0 - np.abs(x))
+    # Rib heads and muscle push the lung aside behind the vertebral body.
+    behind = np.minimum(y - np.float32(_SPINE_Y_MM), 20.0 + 0.55 * (y - np.float32(_SPINE_Y_MM)) - np.abs(x)) * 0.8
     middle = _union(_union(organs + 3.0, septum), _union(hilum, _union(paravertebral, behind)))
     return np.asarray(_intersection(space, -middle, 5.0) + 0.5 * np.sin(0.13 * x + 0.11 * z), np.float32)
 
@@ -241,5 +242,5 @@ def _table(x: Field, y: Field, z: Field) -> Field:
     """Two curved shells under the patient."""
     del z
     surface = y - 145.0 + (x / 200.0) ** 2 * 34.0
-    shells = np.maximum(1.3 - np.abs(surface), 1.6 - np.abs(surface - 26.0 + (x / 200.0) ** 2 * 8.0))
+    shells = np.maximum(2.4 - np.abs(surface), 2.6 - np.abs(surface - 26.0 + (x / 200.0) ** 2 * 8.0))
     return np.asarray(np.minimum(shells, 205.0 - np.abs(x)), np.float32)

@@ -56,9 +56,9 @@ def build_atlas(rng: np.random.Generator, grid: Grid) -> AtlasImages:
 
 def _texture(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """HU of secondary lobules and of vessels too small to be drawn."""
-    fine = rng.standard_normal(shape, dtype=np.float32) * np.float32(16.0)
+    fine = rng.standard_normal(shape, dtype=np.float32) * np.float32(18.0)
     coarse = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 3.0)
-    return np.asarray(fine + coarse * np.float32(14.0 / max(float(coarse.std()), 1e-6)), dtype=np.float32)
+    return np.asarray(fine + coarse * np.float32(18.0 / max(float(coarse.std()), 1e-6)), dtype=np.float32)
 
 
 def _add_ribs(

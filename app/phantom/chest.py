@@ -20,7 +20,7 @@ from app.phantom.vessels import Tubes, joined, lung_vessels
 
 CENTER_MM = (0.0, 18.0, -10.0)
 """The point of the phantom, in its own frame, that lies in the middle of the grid."""
-LUNG_HU, VESSEL_HU, LUMEN_HU = -868.0, 42.0, -985.0
+LUNG_HU, VESSEL_HU, LUMEN_HU = -882.0, 42.0, -985.0
 _SLAB_SLICES = 12
 
 
@@ -137,15 +137,15 @@ def _clean_hu(rng: np.random.Generator, grid: Grid, solid: Tubes, lumens: Tubes)
     paint_tubes(lumens, grid, lumen)
     atlas = build_atlas(rng, grid)
     hu = np.empty(grid.shape_zyx, np.int16)
-    # A ramp as wide as the standard deviation of point spread and voxel says.
-    edge_mm = np.float32(np.sqrt(12.0 * np.trace(blur_variance_mm2(grid)) / 3.0))
+    # A ramp a little narrower than one of the same variance: closer to the middle of a Gaussian edge.
+    edge_mm = np.float32(np.sqrt(8.0 * np.trace(blur_variance_mm2(grid)) / 3.0))
     for start in range(0, len(hu), _SLAB_SLICES):
         slab = slice(start, min(start + _SLAB_SLICES, len(hu)))
-        fields = dict(zip(CHANNELS, _resampled(atlas, grid, slab), strict=True))
-        values = _slab_hu(fields, edge_mm)
-        values += tissue[slab] * np.float32(1 / 255) * np.maximum(np.float32(VESSEL_HU) - values, 0.0)
-        values += lumen[slab] * np.float32(1 / 255) * (np.float32(LUMEN_HU) - values)
-        hu[slab] = np.rint(values, out=values)
+        for z, fields in enumerate(zip(*_resampled(atlas, grid, slab), strict=True), start):
+            values = _slice_hu(dict(zip(CHANNELS, fields, strict=True)), edge_mm)
+            values += tissue[z] * np.float32(1 / 255) * np.maximum(np.float32(VESSEL_HU) - values, 0.0)
+            values += lumen[z] * np.float32(1 / 255) * (np.float32(LUMEN_HU) - values)
+            hu[z] = np.rint(values, out=values)
     return hu
 
 
@@ -166,7 +166,7 @@ def _share(distance_mm: NDArray[np.float32], edge_mm: np.float32) -> NDArray[np.
     return np.asarray(np.clip(distance_mm / edge_mm + np.float32(0.5), 0.0, 1.0), dtype=np.float32)
 
 
-def _slab_hu(fields: dict[str, NDArray[np.float32]], edge_mm: np.float32) -> NDArray[np.float32]:
+def _slice_hu(fields: dict[str, NDArray[np.float32]], edge_mm: np.float32) -> NDArray[np.float32]:
     """Fat, lean tissue, bone, then lung over them and air around them."""
     values = FAT_HU + _share(fields["lean"], edge_mm) * (fields["lean_hu"] - np.float32(FAT_HU))
     # Compact bone outside, spongy bone within.

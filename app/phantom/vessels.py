@@ -17,7 +17,7 @@ from app.phantom.anatomy import CARINA_MM, HILUM_MM, lung_depth
 
 Points = NDArray[np.float64]
 
-_PATH_SHARE = 0.45
+_PATH_SHARE = 0.3
 _NODE_SPACING_MM = 9.0
 _END_RADIUS_MM = 0.58
 _MURRAY_EXPONENT = 2.7
@@ -54,8 +54,8 @@ def lung_vessels(rng: np.random.Generator) -> tuple[Tubes, Tubes, Tubes]:
     """Arteries with veins, outer walls of the airways, and their lumens."""
     vessels, outer, lumens = [], [], []
     for side, (x, y, z) in HILUM_MM.items():
-        arteries = _tree(rng, np.array([x, y, z + 6.0]), side, ends=420, depth_mm=5.0)
-        veins = _tree(rng, np.array([x, y - 10.0, z - 22.0]), side, ends=420, depth_mm=5.0)
+        arteries = _tree(rng, np.array([x, y, z + 6.0]), side, ends=520, depth_mm=5.0)
+        veins = _tree(rng, np.array([x, y - 10.0, z - 22.0]), side, ends=520, depth_mm=5.0)
         centre = _polyline(np.array([[side * 6.0, -20.0, z + 4.0], [x, y, z + 6.0]]), 8.5)
         atrium = _polyline(np.array([[side * 14.0, 2.0, z - 24.0], [x, y - 10.0, z - 22.0]]), 7.5)
         twigs = [_twigs(rng, tree, side) for tree in (arteries, veins)]
@@ -90,7 +90,7 @@ def _tree(rng: np.random.Generator, root_mm: Points, side: float, ends: int, dep
         nearest = int(np.argmin(reach + _PATH_SHARE * path[:used]))
         pieces = max(1, round(float(reach[nearest]) / _NODE_SPACING_MM))
         step = (target - nodes[nearest]) / pieces
-        bend = rng.normal(0.0, 0.10 * float(reach[nearest]), 3)
+        bend = rng.normal(0.0, 0.07 * float(reach[nearest]), 3)
         previous = nearest
         start = nodes[nearest].copy()
         for k in range(1, pieces + 1):
@@ -130,12 +130,12 @@ def _curves(
 
 def _twigs(rng: np.random.Generator, tree: Tubes, side: float) -> Tubes:
     """Short thin branches all over a tree."""
-    chosen = rng.choice(len(tree.points_mm), size=min(1100, len(tree.points_mm)), replace=False)
+    chosen = rng.choice(len(tree.points_mm), size=min(2600, len(tree.points_mm)), replace=False)
     start, along = tree.points_mm[chosen], tree.tangents[chosen]
-    heading = along + rng.normal(0.0, 0.75, along.shape)
+    heading = along + rng.normal(0.0, 0.55, along.shape)
     heading /= np.linalg.norm(heading, axis=1, keepdims=True)
-    end = start + heading * rng.uniform(7.0, 18.0, (len(chosen), 1))
-    thickness = np.minimum(tree.radii_mm[chosen] * 0.8, rng.uniform(0.3, 0.6, len(chosen)))
+    end = start + heading * rng.uniform(8.0, 22.0, (len(chosen), 1))
+    thickness = np.minimum(tree.radii_mm[chosen] * 0.8, rng.uniform(0.26, 0.55, len(chosen)))
     kept = (lung_depth(end) > 2.5) & (end[:, 0] * side > 0)
     return _curves(start[kept], end[kept], along[kept], 1.3 * thickness[kept], 0.7 * thickness[kept])
 
