@@ -1,8 +1,8 @@
 """Hounsfield units for the LIDC nodule slices, whose grey values were stretched.
 
-Every slice of `lidc_nodule_slices.npz` was stretched linearly by its own minimum and maximum, so HU = low + grey / 255 *
-(high - low) with two unknowns for each slice. Where a LUNA16 axial patch (known HU) shows the same slice, both are
-fitted exactly; the remaining slices of the same nodule follow from their neighbours by matching grey value quantiles.
+Every slice of `lidc_nodule_slices.npz` was stretched linearly by a minimum and maximum of its own, so
+HU = low + grey / 255 * (high - low) with two unknowns for each slice. Where a LUNA16 axial patch (known HU) shows the
+same slice, both are fitted exactly; the remaining slices of the same nodule follow from their neighbours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PATCH_HU_PER_GREY = 1400.0 / 255.0
 PATCH_LOW_HU = -1000.0
 TEMPLATE_RADIUS_PX = 20
 MIN_CORRELATION = 0.98
-QUANTILES = np.arange(3.0, 98.0, 1.0)
+ALIKE_ROUNDS = 6
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,20 @@ def calibrate(data: Path) -> SliceCalibration:
     return SliceCalibration(low, high, exact)
 
 
-def match_quantiles(grey: NDArray[np.uint8], neighbour_hu: NDArray[np.float32]) -> tuple[float, float]:
-    """HU of grey 0 and 255 that give a slice the grey value distribution of its calibrated neighbour."""
-    ours = np.percentile(grey, QUANTILES)
-    theirs = np.percentile(neighbour_hu, QUANTILES)
-    slope = float(np.std(theirs) / max(np.std(ours), 1e-3))
-    low = float(np.median(theirs - slope * ours))
+def match_neighbour(grey: NDArray[np.uint8], neighbour_hu: NDArray[np.float32]) -> tuple[float, float]:
+    """HU of grey 0 and 255 of a slice, from the pixels that look alike on its calibrated neighbour.
+
+    A symmetric fit (neither slice is the truth) over the pixels within 2.5 robust standard deviations of the line:
+    lung and muscle stay, vessels and edges that differ from slice to slice drop out.
+    """
+    ours, theirs = grey.ravel().astype(np.float64), neighbour_hu.ravel().astype(np.float64)
+    alike = np.ones(ours.size, bool)
+    slope, low = 1.0, 0.0
+    for _ in range(ALIKE_ROUNDS):
+        slope = float(theirs[alike].std() / max(ours[alike].std(), 1e-3))
+        low = float(theirs[alike].mean() - slope * ours[alike].mean())
+        residual = np.abs(theirs - slope * ours - low)
+        alike = residual < 2.5 * 1.4826 * np.median(residual) + 1.0
     return low, low + 255.0 * slope
 
 
@@ -142,6 +150,6 @@ def _carry_over(
                 known = next((j for j in (i - 1, i + 1) if j in members and np.isfinite(low[j])), None)
                 if known is not None:
                     hu = low[known] + images[known] * ((high[known] - low[known]) / np.float32(255.0))
-                    low[i], high[i] = match_quantiles(images[i], hu)
+                    low[i], high[i] = match_neighbour(images[i], hu)
             if not open_slices:
                 break

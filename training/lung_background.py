@@ -15,6 +15,7 @@ from app.imaging.lungs import LungMask, segment_lungs
 from app.imaging.preprocessing import PreprocessingSpec, preprocess
 from app.imaging.reading import read_ct
 from app.imaging.volume import CtVolume, Grid
+from training.lidc import patient_of_series
 
 INSERTION_SPEC = PreprocessingSpec()
 """1 mm, -1024..400 HU: the windowed values go back to HU without loss inside the window."""
@@ -63,8 +64,8 @@ class Background:
     in_lungs
         bool (z, y, x): lung, vessels in it included.
     depth_mm, vessel_mm, own_mm
-        float16 (z, y, x): distance to the lung's border, to the nearest vessel (0 in one), and to the nearest own finding
-        of the scan with its margin (negative inside it).
+        float16 (z, y, x): distance to the lung's border, to the nearest vessel (0 in one), and to the nearest own
+        finding of the scan with its margin (negative inside it).
     grid, series_uid
         Where the voxels lie; whose they are.
     slice_spacing_mm
@@ -87,7 +88,7 @@ class Background:
 
     @property
     def avoid(self) -> NDArray[np.bool_]:
-        """bool (z, y, x): own findings with their margin."""
+        """Own findings with their margin, bool (z, y, x)."""
         return np.asarray(self.own_mm < 0)
 
     @property
@@ -143,7 +144,7 @@ def prepare_background(
         As `read_ct`.
     """
     volume, report = read_ct(path)
-    series = report.chosen.series_instance_uid or known_series_uid(path)
+    series = report.chosen.series_instance_uid or lidc_series_uid(path.stem)
     findings = [*luna16_findings(data, series), *more_findings]
     return background_from_volume(volume, segment_lungs(volume), series, findings, spec)
 
@@ -193,11 +194,18 @@ def luna16_findings(data: Path, series_uid: str) -> list[Finding]:
     return found
 
 
-def known_series_uid(path: Path) -> str:
-    """Series of a scan file named after its LIDC patient; the format itself carries none."""
-    from training.nodule_bank import lidc_series_uid  # noqa: PLC0415
+def lidc_series_uid(patient_id: str) -> str:
+    """Series of an LIDC patient with one scan; MetaImage files are named after their patient and carry no UID.
 
-    return lidc_series_uid(path.stem)
+    Raises
+    ------
+    ValueError
+        If LIDC does not have exactly one scan of that patient.
+    """
+    series = [uid for uid, patient in patient_of_series().items() if patient == patient_id]
+    if len(series) != 1:
+        raise ValueError(f"LIDC has {len(series)} series of the patient that the file is named after, expected 1")
+    return series[0]
 
 
 def estimate_noise(hu: NDArray[np.int16], parenchyma: NDArray[np.bool_], *, tile: int = 64) -> NoiseModel:
