@@ -57,6 +57,12 @@ class Stack:
     repairs: tuple[Notice, ...] = ()
     warnings: tuple[Notice, ...] = ()
 
+    @property
+    def spacing_zyx_mm(self) -> tuple[float, float, float]:
+        """Spacing of the grid, rounded for the report."""
+        z, y, x = (round(float(value), 6) for value in self.grid.spacing_zyx_mm)
+        return z, y, x
+
 
 SamePixels = Callable[[SliceHeader, SliceHeader], bool]
 
@@ -133,6 +139,7 @@ def _require_one_value(headers: Sequence[SliceHeader]) -> None:
         "Columns": lambda h: h.pixel_format and h.pixel_format.columns,
         "PixelSpacing": lambda h: h.pixel_spacing_mm and tuple(round(value, 4) for value in h.pixel_spacing_mm),
         "FrameOfReferenceUID": lambda h: h.frame_of_reference_uid,
+        "StudyInstanceUID": lambda h: h.study_instance_uid,
     }
     for attribute, value_of in shared.items():
         counts: dict[Hashable, list[int]] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from app.imaging.acceptance import Notice
 from app.imaging.kernels import is_sharp_kernel
 from app.imaging.series import Series, is_other_body_part, thickness_mm
@@ -9,6 +11,8 @@ from app.imaging.volume import CtVolume, Grid
 
 THICK_SLICE_MM = 2.5
 _GAP_FACTOR = 1.1
+_TILT_STATED_DEG = 0.5
+_ALIGNED_MM = 1e-3
 _SAMPLE_STEP = (4, 8, 8)
 _AIR_BELOW_HU = -500
 """Every chest CT holds air; a volume without it is not in HU, or not of a chest."""
@@ -19,13 +23,17 @@ def quality_warnings(series: Series, grid: Grid) -> tuple[Notice, ...]:
     first = series.first
     spacing_z_mm = float(grid.spacing_zyx_mm[0])
     warnings = []
-    thickness = max(thickness_mm(series), spacing_z_mm)
+    thickness = thickness_mm(series)
     if thickness > THICK_SLICE_MM + 0.01:
         message = f"Slices are {thickness:.2f} mm thick or apart; small nodules are missed above {THICK_SLICE_MM} mm."
         warnings.append(Notice("thick_slices", message, {"thickness_mm": round(thickness, 3)}))
     if first.slice_thickness_mm and spacing_z_mm > first.slice_thickness_mm * _GAP_FACTOR:
         values = {"slice_thickness_mm": first.slice_thickness_mm, "spacing_mm": round(spacing_z_mm, 3)}
         warnings.append(Notice("slice_gaps", "Tissue between the slices was not imaged.", values))
+    tilt_deg = first.gantry_tilt_deg or 0.0
+    if abs(tilt_deg) > _TILT_STATED_DEG and np.count_nonzero(np.abs(grid.affine[:3, :3]) > _ALIGNED_MM) == 3:
+        message = "GantryDetectorTilt is not zero, but position and orientation show no tilt; these were used."
+        warnings.append(Notice("gantry_tilt_unconfirmed", message, {"gantry_tilt_deg": tilt_deg}))
     if first.has_contrast:
         warnings.append(Notice("contrast", "Contrast agent was given; vessels and nodules differ less."))
     if first.is_lossy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,12 @@ from app.imaging.kernels import is_sharp_kernel
 from app.imaging.read_options import ReadLimits
 from app.imaging.slice_header import SliceHeader
 
-RULE = "thinnest slices, then original over derived images, then most slices, then soft over sharp kernel"
+RULE = (
+    "200 mm or more covered, then thinnest slices, then original over derived images, then most slices, "
+    "then soft over sharp kernel"
+)
+"""How one of several series that fit is preferred, in words for the report; `preference` in code."""
+LUNG_LENGTH_MM = 200.0
 
 _REFORMATS = frozenset({"MIP", "MINIP", "MPR", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VOLUME_RENDER", "SCREEN SAVE"})
 _OTHER_BODY_PARTS = frozenset(
@@ -86,21 +91,21 @@ def is_other_body_part(series: Series) -> bool:
     return series.first.body_part in _OTHER_BODY_PARTS
 
 
-def preference(series: Series) -> tuple[float, bool, int, bool]:
+def preference(series: Series) -> tuple[bool, float, bool, int, bool]:
     """Sort key of `RULE`: the smallest is preferred."""
-    first = series.first
     return (
+        _extent_mm(series) < LUNG_LENGTH_MM,
         round(thickness_mm(series), 1),
-        "DERIVED" in first.image_type,
+        "DERIVED" in series.first.image_type,
         -len(series.slices),
-        is_sharp_kernel(first.kernel) is True,
+        is_sharp_kernel(series.first.kernel) is True,
     )
 
 
 def thickness_mm(series: Series) -> float:
-    """SliceThickness, or the mean distance between slices when it is absent."""
-    stated = series.first.slice_thickness_mm
-    return stated if stated is not None and stated > 0 else _extent_mm(series) / max(1, len(series.slices) - 1)
+    """SliceThickness or the mean distance between slices, whichever is larger."""
+    distance_mm = _extent_mm(series) / max(1, len(series.slices) - 1)
+    return max(distance_mm, series.first.slice_thickness_mm or 0.0)
 
 
 def summary(series: Series, spacing_zyx_mm: tuple[float, float, float] | None = None) -> SeriesSummary:
@@ -123,8 +128,3 @@ def _extent_mm(series: Series) -> float:
     """Largest distance between two slice corners along the coordinate axis they differ in most."""
     corners = [h.position_lps_mm for h in series.slices if h.position_lps_mm and len(h.position_lps_mm) == 3]
     return float(np.ptp(np.asarray(corners), axis=0).max()) if len(corners) > 1 else 0.0
-
-
-def uids(series: Sequence[Series]) -> list[str]:
-    """SeriesInstanceUIDs, for an error that asks the caller to choose."""
-    return [each.uid for each in series]
