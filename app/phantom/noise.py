@@ -29,7 +29,7 @@ def correlated_slices(
     white = rng.standard_normal((3, rows, columns), dtype=np.float32)
     scale = np.float32(1.0)
     for z in range(depth):
-        mixed = np.tensordot(_SLICE_MIX, white, axes=1)
+        mixed = _SLICE_MIX[0] * (white[0] + white[2]) + _SLICE_MIX[1] * white[1]
         noise = fft.irfft2(fft.rfft2(mixed) * filtered, s=(rows, columns))
         if z == 0:
             scale = np.float32(1.0 / max(float(noise.std()), 1e-6))
