@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 from typing import Annotated
 
 import typer
@@ -37,13 +38,19 @@ def serve(
     with errors_in_one_line():
         import uvicorn
 
+        from app.api.service import load_models
         from app.logs import configure_logs
         from app.main import create_app
 
+        # Process 1 of a container ignores SIGTERM without a handler. While it serves, uvicorn's takes over; it drains and
+        # then calls this one, since to have ended as told is no failure.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.OK))
         settings = settings_with(host=host, port=port, root_path=root_path)
         configure_logs(settings.log_level)
+        # Before uvicorn starts: a model that cannot be used is then one line and an exit code, not a traceback.
+        models = load_models(settings)
         config = uvicorn.Config(
-            create_app(settings),
+            create_app(settings, load=lambda _settings: models),
             host=settings.host,
             port=settings.port,
             root_path=settings.root_path,
@@ -54,12 +61,10 @@ def serve(
             timeout_graceful_shutdown=math.ceil(settings.upload_timeout_s + settings.analysis_timeout_s),
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         )
-        # uvicorn raises SIGTERM again once it has drained; to have ended as told is no failure.
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        server = uvicorn.Server(config)
         try:
-            server.run()
-        except SystemExit:  # how uvicorn says that it could not listen
+            uvicorn.Server(config).run()
+        except SystemExit as stopped:
+            if stopped.code == ExitCode.OK:
+                raise
+            # How uvicorn says that it could not listen.
             fail(ExitCode.SYSTEM, "cannot_listen", f"{settings.host} port {settings.port} cannot be listened on.")
-        if not server.started:
-            fail(ExitCode.MODEL, "not_started", "The service did not start; its log says why.")
