@@ -81,9 +81,12 @@ def _sphere(grid: Grid, candidate: Candidate) -> NDArray[np.bool_]:
 
 
 def _distance_mm(grid: Grid, center_lps_mm: Point) -> NDArray[np.float64]:
-    """(z, y, x) distance of every voxel centre from a point."""
-    index = np.moveaxis(np.indices(grid.shape_zyx), 0, -1)
-    return np.asarray(np.linalg.norm(grid.to_patient(index) - center_lps_mm, axis=-1))
+    """(z, y, x) distance of every voxel centre from a point, by the metric of the grid, which may be oblique."""
+    metric = grid.affine[:3, :3].T @ grid.affine[:3, :3]
+    offset = [np.arange(n) - at for n, at in zip(grid.shape_zyx, grid.to_index(center_lps_mm), strict=True)]
+    steps = (offset[0][:, None, None], offset[1][:, None], offset[2])
+    squared = sum(metric[i, j] * steps[i] * steps[j] for i in range(3) for j in range(3))
+    return np.asarray(np.sqrt(np.maximum(squared, 0.0)))
 
 
 def _notice(code: str, what: str, candidate: Candidate) -> Notice:
