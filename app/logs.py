@@ -22,6 +22,7 @@ from app.imaging.errors import LungNoduleError
 _QUOTING_LOGGERS = ("pydicom", "py.warnings", "pylibjpeg", "openjpeg", "gdcm", "SimpleITK", "python_multipart")
 """Loggers of libraries that may put parts of a file or a request into their text."""
 
+_KEPT = frozenset({"level", "logger", "timestamp", "request_id"})
 _WITHHELD = "message withheld: it may quote the file"
 
 
@@ -41,7 +42,7 @@ def configure_logs(level: str = "info", stream: IO[str] | None = None) -> None:
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(),
@@ -52,6 +53,8 @@ def configure_logs(level: str = "info", stream: IO[str] | None = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(capture=True)
+    # A line that cannot be written would be printed with its arguments.
+    logging.raiseExceptions = False
     for name in ("uvicorn", "uvicorn.error", "uvicorn.asgi"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
@@ -75,7 +78,7 @@ def withhold_quoted_text(_logger: object, _method: str, event: dict[str, Any]) -
     """Processor: drop the text of loggers that quote what they read."""
     name = str(event.get("logger", ""))
     if name.split(".", maxsplit=1)[0] in _QUOTING_LOGGERS or name in _QUOTING_LOGGERS:
-        kept = {key: event[key] for key in event if key in {"level", "logger", "timestamp", "request_id"}}
+        kept = {key: event[key] for key in event if key in _KEPT or key.startswith("_")}
         return kept | {"event": _WITHHELD, "category": _warning_category(str(event.get("event", "")))}
     return event
 
@@ -88,11 +91,16 @@ def exception_without_messages(_logger: object, _method: str, event: dict[str, A
     elif isinstance(info, BaseException):
         info = (type(info), info, info.__traceback__)
     if isinstance(info, tuple) and info[1] is not None:
-        event["exception"] = [_described(error) for error in _chain(info[1])]
+        event["exception"] = described(info[1])
     return event
 
 
-def _described(error: BaseException) -> dict[str, Any]:
+def described(error: BaseException) -> list[dict[str, Any]]:
+    """Types and frames of an exception and of what led to it; messages only of our own errors."""
+    return [_one_described(link) for link in _chain(error)]
+
+
+def _one_described(error: BaseException) -> dict[str, Any]:
     described: dict[str, Any] = {"type": type(error).__name__, "frames": _frames(error.__traceback__)}
     if isinstance(error, LungNoduleError):
         described |= {"code": error.code, "message": error.message}

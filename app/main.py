@@ -1,4 +1,4 @@
-"""The application: wiring only. `create_app` makes it from settings, `serve` runs it."""
+"""The application: wiring only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from functools import cache, partial
 
 import structlog
-import uvicorn
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -22,9 +21,8 @@ from app.api.service import Analyse, LoadModels, Service, load_models
 from app.api.waiting_line import ClientHungUp, WaitingLine
 from app.imaging.errors import LungNoduleError, ModelError
 from app.inference.pipeline import analyse
-from app.logs import configure_logs
 from app.metrics import Metrics
-from app.settings import Settings, settings_from_environment
+from app.settings import Settings
 
 
 def create_app(settings: Settings, *, load: LoadModels = load_models, run: Analyse = analyse) -> FastAPI:
@@ -53,12 +51,11 @@ def create_app(settings: Settings, *, load: LoadModels = load_models, run: Analy
 
     app = FastAPI(
         lifespan=lifespan,
-        root_path=settings.root_path,
         openapi_url="/openapi.json" if settings.docs else None,
         docs_url=None,
         redoc_url=None,
     )
-    app.openapi = cache(partial(describe, app))  # type: ignore[method-assign]
+    app.openapi = cache(partial(describe, app, settings.root_path))  # type: ignore[method-assign]
     app.add_middleware(Edge, metrics=metrics)
     for error in (LungNoduleError, HTTPException, RequestValidationError, ClientDisconnect, ClientHungUp):
         app.add_exception_handler(error, problem_response)
@@ -68,33 +65,6 @@ def create_app(settings: Settings, *, load: LoadModels = load_models, run: Analy
     if settings.docs:
         add_docs(app)
     return app
-
-
-def app_from_environment() -> FastAPI:
-    """For `uvicorn --factory app.main:app_from_environment`; settings and logs come from LUNGNODULE_*."""
-    settings = settings_from_environment()
-    configure_logs(settings.log_level)
-    return create_app(settings)
-
-
-def serve(settings: Settings) -> None:
-    """Run the service until it is told to stop.
-
-    Raises
-    ------
-    SystemExit
-        When it could not start.
-    """
-    configure_logs(settings.log_level)
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        root_path=settings.root_path,
-    )
 
 
 def _start(settings: Settings, load: LoadModels, run: Analyse, metrics: Metrics) -> Service:

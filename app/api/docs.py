@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request
@@ -102,8 +103,12 @@ def _section(kind: ProblemKind) -> str:
     return (
         f'<section id="{html.escape(kind.name)}"><h2>{html.escape(kind.title)}</h2>'
         f"<p>Status {kind.status}, type <code>{html.escape(kind.name)}</code>.</p>"
-        f"<p>{html.escape(kind.advice)}</p></section>"
+        f"<p>{_with_code(kind.advice)}</p></section>"
     )
+
+
+def _with_code(text: str) -> str:
+    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
 
 
 def _page(title: str, head: str, body: str) -> HTMLResponse:

@@ -11,9 +11,11 @@ from typing import Any
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import problem_response
+from app.logs import described
 from app.metrics import Metrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -55,11 +57,18 @@ class Edge:
             try:
                 await self._app(scope, exchange.receive, exchange.send)
             except Exception as error:  # noqa: BLE001 - the HTTP edge: whatever it is, the client gets a problem
-                structlog.get_logger(__name__).error("unhandled", exc_info=error)
+                # Not exc_info: unless logs are configured, structlog would print every local variable.
+                structlog.get_logger(__name__).error("unhandled", failure=described(error))
                 if not exchange.started:
                     await problem_response(Request(scope), error)(scope, exchange.receive, exchange.send)
             finally:
                 exchange.account()
+
+
+def _route_template(scope: Scope) -> str:
+    if isinstance(scope.get("endpoint"), StaticFiles):
+        return "/static"
+    return getattr(scope.get("route"), "path", None) or "unmatched"
 
 
 class _Exchange:
@@ -123,7 +132,7 @@ class _Exchange:
 
     def account(self) -> None:
         """Count the exchange and log it, by the route's template: a path may hold what a caller typed."""
-        route = getattr(self._scope.get("route"), "path", None) or "unmatched"
+        route = _route_template(self._scope)
         method, status = self._scope["method"], str(self._status or 499)
         # Anyone may invent a method; a label for each would fill the memory.
         label = method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "other"

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from app.api.example_result import example_result
 from app.api.problems import Problem, problem_responses
 
 _DESCRIPTION = """\
@@ -29,7 +30,7 @@ _TAGS = [
 ]
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
+def describe(app: FastAPI, root_path: str) -> dict[str, Any]:
     """The OpenAPI document of the app; every operation may also answer 500 with a problem."""
     document = get_openapi(
         title="lungnodule",
@@ -38,7 +39,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         tags=_TAGS,
         routes=app.routes,
-        servers=[{"url": app.root_path}] if app.root_path else None,
+        servers=[{"url": root_path}] if root_path else None,
     )
     schemas = document["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
@@ -48,6 +49,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["responses"] = _responses(operation["responses"])
+    # Here, because FastAPI would drop the fields that are null.
+    answer = document["paths"]["/v1/predict"]["post"]["responses"]["200"]["content"]["application/json"]
+    answer["example"] = example_result()
     return document
 
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.api.example_result import example_result
 from app.imaging import acceptance as report
 from app.inference import findings as found
 
@@ -126,7 +125,7 @@ class BoundingBox(_Answer):
     """The box around a nodule, in two frames."""
 
     index_zyx: IndexBox = Field(description="In voxel indices of the analysed volume.")
-    lps_mm: PatientBox = Field(description="In patient coordinates; the smallest such box around the index box.")
+    lps_mm: PatientBox = Field(description="In patient LPS mm; the smallest such box around the index box.")
 
 
 class NoduleSlice(_Answer):
@@ -170,15 +169,13 @@ class Nodule(_Answer):
 class AnalysisResult(_Answer):
     """Nodules of one CT series, and all that is needed to judge and reproduce the answer."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [example_result()]})
-
     schema_version: Literal["1.0"] = Field(description="Version of this schema; fields are only added within 1.x.")
     disclaimer: str = Field(description="What the answer must not be used for.")
     series: Series = Field(description="The series that was analysed.")
     acceptance: Acceptance = Field(description="What was received, chosen, rejected and why.")
-    model: ModelIdentity = Field(description="The model that answered.")
+    model: ModelIdentity = Field(description="Which model answered.")
     execution_provider: str = Field(description="ONNX Runtime execution provider that ran the networks.")
-    operating_point: OperatingPoint = Field(description="The threshold in force.")
+    operating_point: OperatingPoint = Field(description="Which of the model's thresholds was in force.")
     malignancy_meaning: str = Field(description="What malignancy_probability was trained to mean.")
     timings_s: dict[str, float] = Field(description="Seconds in each stage of the analysis.")
     nodules: tuple[Nodule, ...] = Field(description="By falling probability; empty when none was found.")

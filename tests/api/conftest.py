@@ -35,8 +35,9 @@ def serve(recorder: Recorder, uploads: Path) -> Iterator[Serve]:
 
     def start(models: tuple[LoadedModel, ...] | None = None, **settings: Any) -> TestClient:
         chosen = Settings(**{"temp_dir": uploads, "min_free_disk_bytes": 0, **settings})
+        root_path = chosen.root_path
         loaded = models or (make_model(), make_model("other", "2.0.0"))
-        client = TestClient(create_app(chosen, load=lambda _: loaded, run=recorder))
+        client = TestClient(create_app(chosen, load=lambda _: loaded, run=recorder), root_path=root_path)
         running.append(client.__enter__())
         return client
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.imaging.errors import LungNoduleError, UploadTooLarge
-from app.multipart import MalformedUpload, Upload, UploadLimits
+from app.multipart import MalformedUpload, MultipartWriter, Upload, UploadLimits
 from app.uploads import NotMultipart, StorageFull, UploadTooSlow, receive_upload
 
 LIMITS = UploadLimits(request_bytes=1 << 20, files=100, seconds=30, grace_s=30, bytes_per_s=1)
@@ -63,12 +63,23 @@ def test_files_arrive_byte_for_byte_however_the_body_is_cut(files: list[bytes], 
         start += length
     pieces.append(whole[start:])
     with TemporaryDirectory() as folder:
-        upload = receive(*pieces, folder=Path(folder))
+        writer = MultipartWriter(BOUNDARY.encode(), Path(folder), LIMITS)
+        for piece in pieces:
+            writer.feed(piece)
+        writer.finish()
+        upload = writer.upload
         assert [file.path.read_bytes() for file in upload.files] == files
         assert [file.name for file in upload.files] == [f"{n}.dcm" for n in range(len(files))]
-        assert upload.received_bytes == len(whole)
     if f"\r\n--{BOUNDARY}" not in value:
         assert upload.fields == [("model", value)]
+
+
+def test_batches_lose_nothing(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 1000
+    whole = body(part("files", data, "a"))
+    upload = receive(*(whole[n : n + 9973] for n in range(0, len(whole), 9973)), folder=tmp_path)
+    assert upload.files[0].path.read_bytes() == data
+    assert upload.received_bytes == len(whole)
 
 
 @pytest.mark.parametrize("name", ["../../escaped", "/etc/escaped", "C:\\escaped", "a/b/escaped", "", "é.dcm"])

@@ -34,7 +34,7 @@ class PredictOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    series_uid: Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")] | None = Field(
+    series_uid: Annotated[str, Field(pattern=r"^[0-9.]{0,64}$")] | None = Field(
         default=None, description="SeriesInstanceUID to analyse, when the upload holds several that fit."
     )
     operating_point: Annotated[str, Field(max_length=64)] | None = Field(
@@ -45,13 +45,13 @@ class PredictOptions(BaseModel):
     )
     allow_repairs: list[Repair] = Field(
         default_factory=list,
-        description="Faults that may be repaired instead of refused; repeat the field or separate by commas.",
+        description="Faults that may be repaired instead of refused; repeat the field, or separate by commas.",
     )
 
 
 def _form_fields() -> dict[str, Any]:
     """Schemas of the text fields. A form cannot send null: what is optional is left out."""
-    fields = PredictOptions.model_json_schema()["properties"]
+    fields: dict[str, Any] = PredictOptions.model_json_schema()["properties"]
     for field in fields.values():
         if "anyOf" in field:
             field.update(next(kind for kind in field.pop("anyOf") if kind["type"] != "null"))
@@ -87,6 +87,7 @@ _REQUEST_BODY: dict[str, Any] = {
     "/v1/predict",
     summary="Find lung nodules in a chest CT",
     response_model=AnalysisResult,
+    response_description="The nodules of the series, or none.",
     responses=problem_responses(400, 408, 413, 415, 422, 429, 500, 503),
     openapi_extra={"requestBody": _REQUEST_BODY},
 )
@@ -137,7 +138,7 @@ def parse_fields(fields: list[tuple[str, str]]) -> PredictOptions:
     repeated = []
     for name, value in fields:
         if name == "allow_repairs":
-            gathered.setdefault(name, []).extend(part.strip() for part in value.split(",") if part.strip())
+            gathered.setdefault(name, []).extend(part.strip() for part in value.split(","))
         elif name in gathered:
             repeated.append(FieldFault(field=name, message="May be given once."))
         elif value:  # browsers send an empty field for what was left blank

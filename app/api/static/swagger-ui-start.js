@@ -5,7 +5,7 @@ SwaggerUIBundle({
   dom_id: "#swagger-ui",
   deepLinking: true,
   displayRequestDuration: true,
-  defaultModelsExpandDepth: 2,
+  defaultModelsExpandDepth: 0,
   defaultModelExpandDepth: 4,
   // The default would send the description to a service on the internet.
   validatorUrl: null,
