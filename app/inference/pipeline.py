@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from app.imaging.acceptance import AcceptanceReport
 from app.imaging.errors import OptionError
+from app.imaging.inputs import Source
 from app.imaging.lungs import LungMask, coverage_warnings, segment_lungs
 from app.imaging.preprocessing import preprocess
 from app.imaging.read_options import ReadOptions
@@ -45,7 +45,7 @@ class AnalysisOptions:
 
 
 def analyse(
-    source: Path | Sequence[Path],
+    source: Source | Sequence[Source],
     model: LoadedModel,
     options: AnalysisOptions = AnalysisOptions(),
     on_progress: OnProgress | None = None,
