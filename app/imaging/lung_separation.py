@@ -28,6 +28,8 @@ _GAS_MEDIAN_HU = -980
 _LUMEN_DARKEST_HU = -945
 """A trachea's core is darker; a round patch of noisy lung is not."""
 _MAIN_BRONCHI_ML = 30.0
+_DEEPEST_BRIDGE_MM = 17.0
+"""Erosion after which lungs that still hang together are taken for one."""
 _MINIMUM_PART_ML = 15.0
 _LOST_LUNG_ML = 200.0
 _MINIMUM_DEPTH_MM = 40.0
@@ -195,18 +197,19 @@ def split_sides(lungs: Mask, offset_mm: Floats, spacing_mm: Floats) -> NDArray[n
     for part, box in enumerate(ndimage.find_objects(parts), start=1):
         if sizes[part] * _voxel_ml(spacing_mm) >= _MINIMUM_PART_ML:
             inside = parts[box] == part
-            labels[box][inside] = _split_part(inside, offset_mm[box], _voxel_ml(spacing_mm))[inside]
+            labels[box][inside] = _split_part(inside, offset_mm[box], spacing_mm)[inside]
     return labels
 
 
-def _split_part(inside: Mask, offset_mm: Floats, voxel_ml: float) -> NDArray[np.uint8]:
+def _split_part(inside: Mask, offset_mm: Floats, spacing_mm: Floats) -> NDArray[np.uint8]:
     """Sides of one connected region: erode it until a large piece lies on either side, then grow both back."""
+    voxel_ml = _voxel_ml(spacing_mm)
     one_sided = np.full(inside.shape, _side_of(inside, offset_mm), np.uint8)
     on_left = np.count_nonzero(offset_mm[inside] > 0)
     if min(on_left, np.count_nonzero(inside) - on_left) * voxel_ml < 50.0:
         return one_sided
     core = inside
-    for _ in range(6):
+    for _ in range(round(_DEEPEST_BRIDGE_MM / float(spacing_mm.min()))):
         core = eroded(core)
         parts, count = ndimage.label(core)
         sizes = np.bincount(parts.ravel(), minlength=count + 1)

@@ -7,8 +7,6 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from app.imaging.errors import NotChestCt
