@@ -132,6 +132,14 @@ def normal_of(header: SliceHeader) -> FloatArray | None:
     return np.asarray(normal / length) if length > 0.5 else None
 
 
+def valid_position(header: SliceHeader) -> tuple[float, float, float] | None:
+    """LPS mm of the centre of the first voxel, or None when it is absent or out of any scanner's reach."""
+    position = header.position_lps_mm
+    if position is None or len(position) != 3 or max(abs(value) for value in position) > MAX_COORDINATE_MM:
+        return None
+    return position[0], position[1], position[2]
+
+
 def _require_one_value(headers: Sequence[SliceHeader]) -> None:
     """Refuse slices that differ in what a volume has once; orientation is compared with a tolerance elsewhere."""
     shared: dict[str, Callable[[SliceHeader], Hashable]] = {
@@ -198,10 +206,10 @@ def _directions(headers: Sequence[SliceHeader]) -> tuple[FloatArray, FloatArray]
 
 
 def _position_mm(header: SliceHeader) -> tuple[float, float, float]:
-    position = header.position_lps_mm
-    if position is None or len(position) != 3 or max(abs(value) for value in position) > MAX_COORDINATE_MM:
-        raise _invalid("ImagePositionPatient", position, "three numbers in mm")
-    return position[0], position[1], position[2]
+    position = valid_position(header)
+    if position is None:
+        raise _invalid("ImagePositionPatient", header.position_lps_mm, "three numbers in mm")
+    return position
 
 
 def _invalid(attribute: str, found: tuple[float, ...] | None, expected: str) -> IrregularSeries:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.imaging.acceptance import Notice, SeriesSummary
-from app.imaging.dicom_geometry import normal_of
+from app.imaging.dicom_geometry import normal_of, valid_position
 from app.imaging.kernels import is_sharp_kernel
 from app.imaging.read_options import ReadLimits
 from app.imaging.slice_header import SliceHeader
@@ -80,7 +80,7 @@ def rejection_reasons(series: Series, limits: ReadLimits) -> tuple[Notice, ...]:
     if count < limits.min_slices:
         message = f"{count} slices; {limits.min_slices} are needed."
         reasons.append(Notice("too_few_slices", message, {"slices": count, "min_slices": limits.min_slices}))
-    elif (extent_mm := _extent_mm(series)) < limits.min_coverage_mm:
+    elif (extent_mm := _extent_mm(series)) is not None and extent_mm < limits.min_coverage_mm:
         values = {"extent_mm": round(extent_mm, 1), "min_coverage_mm": limits.min_coverage_mm}
         reasons.append(Notice("too_short", "The slices cover too little of the body to show a lung.", values))
     return tuple(reasons)
@@ -94,7 +94,7 @@ def is_other_body_part(series: Series) -> bool:
 def preference(series: Series) -> tuple[bool, float, bool, int, bool]:
     """Sort key of `RULE`: the smallest is preferred."""
     return (
-        _extent_mm(series) < LUNG_LENGTH_MM,
+        (_extent_mm(series) or 0.0) < LUNG_LENGTH_MM,
         round(thickness_mm(series), 1),
         "DERIVED" in series.first.image_type,
         -len(series.slices),
@@ -104,7 +104,7 @@ def preference(series: Series) -> tuple[bool, float, bool, int, bool]:
 
 def thickness_mm(series: Series) -> float:
     """SliceThickness or the mean distance between slices, whichever is larger."""
-    distance_mm = _extent_mm(series) / max(1, len(series.slices) - 1)
+    distance_mm = (_extent_mm(series) or 0.0) / max(1, len(series.slices) - 1)
     return max(distance_mm, series.first.slice_thickness_mm or 0.0)
 
 
@@ -124,7 +124,9 @@ def summary(series: Series, spacing_zyx_mm: tuple[float, float, float] | None = 
     )
 
 
-def _extent_mm(series: Series) -> float:
-    """Largest distance between two slice corners along the coordinate axis they differ in most."""
-    corners = [h.position_lps_mm for h in series.slices if h.position_lps_mm and len(h.position_lps_mm) == 3]
-    return float(np.ptp(np.asarray(corners), axis=0).max()) if len(corners) > 1 else 0.0
+def _extent_mm(series: Series) -> float | None:
+    """Largest distance between slice corners along one patient axis; None when a position is not valid."""
+    corners = [valid_position(header) for header in series.slices]
+    if len(corners) < 2 or None in corners:
+        return None
+    return float(np.ptp(np.asarray(corners), axis=0).max())
