@@ -6,27 +6,18 @@ from dataclasses import asdict
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
-from pydicom.uid import UID
 
 from app.api.schemas import SCHEMA_VERSION
 from app.api.service import Service, ServiceDependency
 from app.imaging.read_options import REPAIRS
+from app.imaging.transfer_syntax import TRANSFER_SYNTAXES
 from app.inference.findings import DISCLAIMER
 
 router = APIRouter(tags=["models"])
 
-_TRANSFER_SYNTAXES = (
-    "1.2.840.10008.1.2",
-    "1.2.840.10008.1.2.1",
-    "1.2.840.10008.1.2.1.99",
-    "1.2.840.10008.1.2.2",
-    "1.2.840.10008.1.2.5",
-    "1.2.840.10008.1.2.4.57",
-    "1.2.840.10008.1.2.4.70",
-    "1.2.840.10008.1.2.4.80",
-    "1.2.840.10008.1.2.4.81",
-    "1.2.840.10008.1.2.4.90",
-    "1.2.840.10008.1.2.4.91",
+_SOP_CLASSES = (
+    ("1.2.840.10008.5.1.4.1.1.2", "CT Image Storage"),
+    ("1.2.840.10008.5.1.4.1.1.2.1", "Enhanced CT Image Storage"),
 )
 
 
@@ -90,8 +81,8 @@ async def capabilities(service: ServiceDependency) -> Capabilities:
             Format(name="nifti", files=".nii or .nii.gz"),
             Format(name="nrrd", files=".nrrd with its data inside"),
         ],
-        sop_classes=_named("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1"),
-        transfer_syntaxes=_named(*_TRANSFER_SYNTAXES),
+        sop_classes=[NamedUid(uid=uid, name=name) for uid, name in _SOP_CLASSES],
+        transfer_syntaxes=[NamedUid(uid=syntax.uid, name=syntax.name) for syntax in TRANSFER_SYNTAXES.values()],
         repairs=sorted(REPAIRS),
         request_limits=_request_limits(service),
         scan_limits=asdict(service.settings.read),
@@ -113,7 +104,3 @@ def _request_limits(service: Service) -> RequestLimits:
         analysis_timeout_s=service.settings.analysis_timeout_s,
         places=service.line.capacity,
     )
-
-
-def _named(*uids: str) -> list[NamedUid]:
-    return [NamedUid(uid=uid, name=UID(uid).name) for uid in uids]
