@@ -25,6 +25,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.imaging.lungs import LungMask
 from app.imaging.volume import CtVolume, Grid, PreparedVolume, canonical
 
+_INDEX_ROUNDING = 2.0**-16
+"""Voxels: far above the error of a double's arithmetic, far below what interpolation shows."""
+
 
 class PreprocessingSpec(BaseModel):
     """What the detector is fed; a field of the training config, copied verbatim into the manifest."""
@@ -98,7 +101,8 @@ def preprocess(volume: CtVolume, lungs: LungMask, spec: PreprocessingSpec, *, th
     hu, grid = canonical(volume)
     low, high = _lung_box_index(lungs, grid, spec.lung_margin_mm)
     spacing = grid.spacing_zyx_mm
-    length = [max(1, int(np.ceil((high[i] - low[i]) * spacing[i] / spec.spacing_mm)) + 1) for i in range(3)]
+    steps = (high - low) * spacing / spec.spacing_mm
+    length = [int(np.ceil(n - _INDEX_ROUNDING)) + 1 for n in steps]
     depth, height, width = (-(-n // spec.shape_multiple) * spec.shape_multiple for n in length)
     shape = (depth, height, width)
     step = spec.spacing_mm / spacing
@@ -195,7 +199,8 @@ def _lung_box_index(lungs: LungMask, grid: Grid, margin_mm: float) -> tuple[NDAr
     """First and last continuous index (z, y, x) of the lung box on ``grid``, widened and clipped to the scan."""
     corners = grid.to_index(lungs.box_corners_lps_mm())
     margin = margin_mm / grid.spacing_zyx_mm
-    low = np.maximum(corners.min(axis=0) - margin, 0.0)
+    # Rounded, so that the last digits of an oblique affine decide neither a weight nor the length of an axis.
+    low = np.round(np.maximum(corners.min(axis=0) - margin, 0.0) / _INDEX_ROUNDING) * _INDEX_ROUNDING
     high = np.minimum(corners.max(axis=0) + margin, np.asarray(grid.shape_zyx) - 1.0)
     return low, np.maximum(high, low)
 
