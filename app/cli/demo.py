@@ -107,7 +107,7 @@ def _make_phantom(folder: Path, seed: int) -> tuple[list[Truth], list[Path]]:
     write_phantom(folder, "dicom", seed=seed)
     truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
     truths = [Truth(tuple(nodule["center_lps_mm"]), nodule["diameter_mm"]) for nodule in truth["nodules"]]
-    return truths, sorted(folder.rglob("*.dcm"))
+    return truths, sorted((folder / "series").glob("*.dcm"))
 
 
 def _ask(url: str | None, files: list[Path]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def serve(
         from app.logs import configure_logs
         from app.main import create_app
 
-        # Process 1 of a container ignores SIGTERM without a handler. While it serves, uvicorn's takes over; it drains and
+        # Process 1 of a container ignores SIGTERM without a handler. While it serves, uvicorn's takes over: it drains,
         # then calls this one, since to have ended as told is no failure.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.OK))
         settings = settings_with(host=host, port=port, root_path=root_path)

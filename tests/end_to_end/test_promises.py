@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -70,6 +71,18 @@ def test_table_files_and_exit_code_of_an_analysis(tiny_settings, series, tmp_pat
     result = json.loads((tmp_path / "findings/result.json").read_text())
     rows = (tmp_path / "findings/nodules.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == [nodule["id"] for nodule in result["nodules"]]
+
+
+def test_a_terminal_sees_the_progress_and_a_pipe_does_not(tiny_settings, series):
+    terminal, stderr = os.openpty()
+    command = [sys.executable, "-m", "app.cli", "analyse", str(series[0].parent), "--json"]
+    done = subprocess.run(
+        command, env=tiny_settings | {"TERM": "xterm"}, stdout=subprocess.PIPE, stderr=stderr, check=True
+    )
+    os.close(stderr)
+    assert b"Detecting" in os.read(terminal, 1 << 20)
+    os.close(terminal)
+    assert json.loads(done.stdout)["nodules"]
 
 
 def test_a_missing_slice_is_refused_by_both_with_the_same_code(tiny_service, tiny_settings, series):
