@@ -69,8 +69,22 @@ def insert(
         inside = inside * lung
         fraction = fraction * ndimage.gaussian_filter(lung, 0.5)
     grain = None if noise is None else noise.sample(inside.shape, rng)[block_cut]
-    volume_hu[host_cut] = _mixed(volume_hu[host_cut], fraction[block_cut], rendered.tissue_hu, grain)
-    return _record(nodule, rendered, inside, site=site, host_cut=host_cut, block_cut=block_cut)
+    host = volume_hu[host_cut]
+    mixed = _mixed(host, fraction[block_cut], rendered.tissue_hu, grain)
+    mask = inside[block_cut] >= 0.5
+    contrast_hu = float((mixed - host)[mask].mean()) if mask.any() else 0.0
+    volume_hu[host_cut] = mixed
+    return InsertedNodule(
+        center_zyx=_centroid(inside, rendered),
+        diameter_mm=sphere_diameter_mm(float(inside.sum(dtype=np.float64))),
+        kind=nodule.kind,
+        mask=mask,
+        start_zyx=(host_cut[0].start, host_cut[1].start, host_cut[2].start),
+        patient_id=nodule.patient_id,
+        site=site,
+        malignancy=nodule.malignancy,
+        contrast_hu=contrast_hu,
+    )
 
 
 def populate(
@@ -132,19 +146,8 @@ def _overlap(start: NDArray[np.int64], shape: tuple[int, ...], host_shape: tuple
     return (z, y, x), (u, v, w)
 
 
-def _record(
-    nodule: Nodule, rendered: RenderedNodule, inside: NDArray[np.float32], *, site: Site, host_cut: Cut, block_cut: Cut
-) -> InsertedNodule:
-    total = float(inside.sum(dtype=np.float64))
-    # wholly outside the lung: the outline's own centroid
-    z, y, x = np.asarray(ndimage.center_of_mass(inside if total > 0 else rendered.inside)) + rendered.start_zyx
-    return InsertedNodule(
-        center_zyx=(float(z), float(y), float(x)),
-        diameter_mm=sphere_diameter_mm(total),
-        kind=nodule.kind,
-        mask=inside[block_cut] >= 0.5,
-        start_zyx=(host_cut[0].start, host_cut[1].start, host_cut[2].start),
-        patient_id=nodule.patient_id,
-        site=site,
-        malignancy=nodule.malignancy,
-    )
+def _centroid(inside: NDArray[np.float32], rendered: RenderedNodule) -> tuple[float, float, float]:
+    """Host voxel of the centroid of what lies in the lung; of the whole outline where nothing does."""
+    weight = inside if inside.any() else rendered.inside
+    z, y, x = np.asarray(ndimage.center_of_mass(weight)) + rendered.start_zyx
+    return float(z), float(y), float(x)

@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from training.hu_calibration import SliceCalibration, calibrate
+from training.hu_estimation import estimate_open_slices
 from training.lidc import LidcError, database_path
 from training.nodule_blocks import Kind, Nodule, nodule_from_stack, nodule_kind
 
 EVALUATION_PATIENTS = frozenset({"LIDC-IDRI-0001", "LIDC-IDRI-0002", "LIDC-IDRI-0028", "LIDC-IDRI-0306"})
 """Their scans are the backgrounds; their nodules never enter a bank."""
 MAX_DIAMETER_MM = 34.0
+MIN_READERS = 2
+"""A nodule without HU from LUNA16 (it lists those of 3 readers and more) enters if this many readers outlined it."""
 RESCALING = (0.7, 1.4)
 _RATINGS = ("NumAnnotations", "Malignancy", "Texture", "Spiculation", "Calcification")
 
@@ -79,7 +82,7 @@ def load_nodule_bank(
     data
         Folder with `lidc_nodule_slices.npz`, `luna16_axial_patches.npz` and `luna16/annotations.csv`.
     cache
-        `.npz` file to read, or to write after making the bank (about two minutes). Holds real image data: keep it out
+        `.npz` file to read, or to write after making the bank (a few minutes). Holds real image data: keep it out
         of the repository.
     exclude
         Patients left out besides `EVALUATION_PATIENTS`, which always are.
@@ -87,7 +90,8 @@ def load_nodule_bank(
     if cache is not None and cache.exists():
         bank = read_bank(cache)
     else:
-        bank = NoduleBank(tuple(_make_nodules(data, calibrate(data))))
+        calibration = calibrate(data)
+        bank = NoduleBank(tuple(_make_nodules(data, calibration, estimate_open_slices(calibration, data))))
         if cache is not None:
             write_bank(bank, cache)
     left_out = set(exclude) | EVALUATION_PATIENTS
@@ -138,7 +142,7 @@ def slice_spacings_mm() -> dict[str, float]:
     return {uid: float(np.median(np.diff(z))) for uid, z in positions.items() if len(z) > 1}
 
 
-def _make_nodules(data: Path, calibration: SliceCalibration) -> Iterable[Nodule]:
+def _make_nodules(data: Path, measured: SliceCalibration, completed: SliceCalibration) -> Iterable[Nodule]:
     with np.load(data / "lidc_nodule_slices.npz") as stored:
         images, counts, owner = stored["images"], stored["reader_count"], stored["nodule"]
         names = [str(n) for n in stored["rating_names"]]
@@ -148,13 +152,14 @@ def _make_nodules(data: Path, calibration: SliceCalibration) -> Iterable[Nodule]
     spacing_mm = slice_spacings_mm()
     for number in range(len(patients)):
         members = np.flatnonzero(owner == number)
-        if not np.isfinite(calibration.low_hu[members]).all() or patients[number] in EVALUATION_PATIENTS:
-            continue
         rating = {n: float(values[number]) for n, values in ratings.items()}
+        estimated = not np.isfinite(measured.low_hu[members]).all()
+        if patients[number] in EVALUATION_PATIENTS or (estimated and rating["NumAnnotations"] < MIN_READERS):
+            continue
         # half of the readers who outlined it, at least one
         outline = counts[members] >= max(1.0, min(rating["NumAnnotations"], 4.0) / 2)
         step = spacing_mm.get(str(series[number]), float(thickness_mm[number]))
-        nodule = nodule_from_stack(calibration.to_hu(images, members), outline, (step, float(pixel_mm[number])))
+        nodule = nodule_from_stack(completed.to_hu(images, members), outline, (step, float(pixel_mm[number])))
         if nodule is not None and nodule.diameter_mm <= MAX_DIAMETER_MM:
             yield replace(
                 nodule,
@@ -163,4 +168,5 @@ def _make_nodules(data: Path, calibration: SliceCalibration) -> Iterable[Nodule]
                 series_uid=str(series[number]),
                 malignancy=rating["Malignancy"],
                 spiculation=rating["Spiculation"],
+                estimated_hu=estimated,
             )

@@ -45,6 +45,8 @@ class Nodule:
         Whose it is; empty for synthetic ones.
     malignancy, spiculation
         Mean ratings of the readers, 1 to 5; NaN for synthetic ones.
+    estimated_hu
+        HU were estimated from grey values, not measured (see `training.hu_estimation`).
     """
 
     hu: NDArray[np.int16]
@@ -59,6 +61,7 @@ class Nodule:
     series_uid: str = ""
     malignancy: float = float("nan")
     spiculation: float = float("nan")
+    estimated_hu: bool = False
 
 
 def nodule_kind(texture: float, calcification: float) -> Kind:

@@ -43,6 +43,8 @@ class InsertedNodule:
         What it sits at.
     malignancy
         Mean rating of its readers; NaN for synthetic ones.
+    contrast_hu
+        Mean rise of HU within the mask: how visible it is.
     """
 
     center_zyx: tuple[float, float, float]
@@ -53,6 +55,7 @@ class InsertedNodule:
     patient_id: str = ""
     site: Site = "free"
     malignancy: float = float("nan")
+    contrast_hu: float = 0.0
 
     def moved(self, by_zyx: ArrayLike) -> InsertedNodule:
         """The same nodule in an array whose voxel (0, 0, 0) lies at ``-by_zyx`` of this one."""
