@@ -101,6 +101,10 @@ class Curve:
         points = slice(last - 1, last + 1)
         return float(np.interp(sensitivity, self.sensitivity[points], self.fp_per_scan[points]))
 
+    def threshold_at(self, fp_per_scan: float) -> float:
+        """Lowest threshold that keeps to a rate of false positives; marks at or above it count. inf for none."""
+        return float(self.threshold[np.flatnonzero(self.fp_per_scan <= fp_per_scan)[-1]])
+
 
 @dataclass(frozen=True)
 class Band:
