@@ -126,6 +126,12 @@ def _check(archive: ScanFile, members: Sequence[zipfile.ZipInfo], limits: ReadLi
             code="too_many_files",
             values={"files": len(members), "max_files": limits.max_files},
         )
+    if any(member.flag_bits & _ENCRYPTED for member in members):
+        raise _refused(archive, "is encrypted. Send it without a password", "zip_encrypted")
+    if any(member.compress_type not in _READABLE for member in members):
+        raise _refused(archive, "uses a method other than deflate. Pack it again as plain zip", "zip_method")
+    if _overlap(members):
+        raise _refused(archive, "has members that share bytes", "zip_overlap")
     total = sum(member.file_size for member in members)
     if total > limits.max_total_bytes:
         raise UploadTooLarge(
@@ -139,12 +145,6 @@ def _check(archive: ScanFile, members: Sequence[zipfile.ZipInfo], limits: ReadLi
             code="compression_ratio",
             values={"ratio": round(total / archive.size), "max_compression_ratio": limits.max_compression_ratio},
         )
-    if any(member.flag_bits & _ENCRYPTED for member in members):
-        raise _refused(archive, "is encrypted. Send it without a password", "zip_encrypted")
-    if any(member.compress_type not in _READABLE for member in members):
-        raise _refused(archive, "uses a method other than deflate. Pack it again as plain zip", "zip_method")
-    if _overlap(members):
-        raise _refused(archive, "has members that share bytes", "zip_overlap")
 
 
 def _refused(archive: ScanFile, why: str, code: str) -> UnreadableScan:

@@ -24,8 +24,6 @@ _MAX_ANSWER_BYTES = 1 << 16
 _ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1",
 }
 
 
@@ -76,7 +74,7 @@ class PixelWorker:
         Returns
         -------
         answer, payload
-            The JSON object and the raw bytes that came after it (none when it names a ``fault``).
+            The JSON object and the raw bytes that came after it.
 
         Raises
         ------

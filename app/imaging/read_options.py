@@ -46,7 +46,7 @@ class ReadLimits:
     decode_memory_bytes: int = 2 * GIB
     """Address space of one such process."""
     decode_timeout_s: float = 60.0
-    """For one compressed frame, the start of the process included, or one .mha, .mhd, .nii or .nrrd file."""
+    """For one compressed frame, the start of the process included."""
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,11 @@ from app.imaging.dicom_headers import is_dicom, lacks_preamble
 from app.imaging.dicom_study import read_study
 from app.imaging.errors import ScanError, SeriesSelectionError, UnreadableScan, UnsupportedFormat, UploadTooLarge
 from app.imaging.inputs import InputFile, ScanFile, Source, listed_files, plain_name
-from app.imaging.itk_files import read_volume_file
-from app.imaging.itk_headers import volume_format
 from app.imaging.quality import volume_warnings
 from app.imaging.read_options import DUPLICATE_SLICES, MISSING_SLICES, REPAIRS, ReadLimits, ReadOptions
 from app.imaging.transfer_syntax import TRANSFER_SYNTAXES
 from app.imaging.volume import CtVolume
+from app.imaging.volume_files import read_volume_file, volume_format
 
 __all__ = [
     "DUPLICATE_SLICES",
@@ -66,7 +65,7 @@ def read_ct(source: Source | Sequence[Source], options: ReadOptions | None = Non
             return read_study(received.dicom, scratch, options, received.count, received.ignored)
         if not received.volumes:
             raise _nothing_readable(received)
-        return _read_volume(received, scratch, options)
+        return _read_volume(received, options)
 
 
 def supported_formats() -> dict[str, object]:
@@ -166,7 +165,7 @@ def _nothing_readable(received: _Received) -> ScanError:
     )
 
 
-def _read_volume(received: _Received, scratch: Path, options: ReadOptions) -> tuple[CtVolume, AcceptanceReport]:
+def _read_volume(received: _Received, options: ReadOptions) -> tuple[CtVolume, AcceptanceReport]:
     if len(received.volumes) > 1 or options.series_uid is not None:
         raise SeriesSelectionError(
             f"{len(received.volumes)} volume files were sent. Send one, and name no series: only DICOM has them.",
@@ -174,9 +173,7 @@ def _read_volume(received: _Received, scratch: Path, options: ReadOptions) -> tu
             values={"files": [file.index for file, _ in received.volumes]},
         )
     file, kind = received.volumes[0]
-    options.report_progress(0.0)
-    read = read_volume_file(file, kind, received.others, scratch, options.limits)
-    options.report_progress(1.0)
+    read = read_volume_file(file, kind, received.others, options.limits, options.report_progress)
     return read.volume, AcceptanceReport(
         source_format=kind,
         files_received=received.count,
