@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -94,8 +95,8 @@ class MultipartWriter:
         except FormParserError as error:
             raise MalformedUpload("The multipart boundary is too long.", code="boundary_invalid") from error
 
-    def feed(self, batch: bytes) -> None:
-        """Take in the next piece of the body.
+    def feed(self, pieces: Iterable[bytes]) -> None:
+        """Take in what comes next of the body.
 
         Raises
         ------
@@ -105,7 +106,9 @@ class MultipartWriter:
             ``too_many_files``.
         """
         try:
-            self._parser.write(batch)
+            for piece in pieces:
+                self.upload.received_bytes += len(piece)
+                self._parser.write(piece)
         except FormParserError as error:
             # The parser's own message may quote the body.
             raise MalformedUpload(

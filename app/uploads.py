@@ -67,11 +67,11 @@ async def receive_upload(
         The disk has no room.
     """
     boundary = _boundary(headers.get("content-type", ""))
-    _check_size(int(headers.get("content-length", 0)), limits)
+    declared = headers.get("content-length", "")
+    _check_size(int(declared) if declared.isdecimal() else 0, limits)
     writer = MultipartWriter(boundary, folder, limits)
     try:
         async for batch in _batched(_paced(body, limits)):
-            writer.upload.received_bytes += len(batch)
             await asyncio.to_thread(writer.feed, batch)
         writer.finish()
     except OSError as error:
@@ -135,15 +135,15 @@ async def _paced(body: AsyncIterable[bytes], limits: UploadLimits) -> AsyncItera
         yield chunk
 
 
-async def _batched(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Fewer, larger pieces, so that the hop to a worker thread costs nothing beside the write."""
+async def _batched(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
+    """A MiB of chunks at a time, so that the hop to a worker thread costs nothing beside the write."""
     pending: list[bytes] = []
     size = 0
     async for chunk in chunks:
         pending.append(chunk)
         size += len(chunk)
         if size >= _BATCH_BYTES:
-            yield b"".join(pending)
+            yield pending
             pending, size = [], 0
     if size:
-        yield b"".join(pending)
+        yield pending

@@ -64,8 +64,7 @@ def test_files_arrive_byte_for_byte_however_the_body_is_cut(files: list[bytes], 
     pieces.append(whole[start:])
     with TemporaryDirectory() as folder:
         writer = MultipartWriter(BOUNDARY.encode(), Path(folder), LIMITS)
-        for piece in pieces:
-            writer.feed(piece)
+        writer.feed(pieces)
         writer.finish()
         upload = writer.upload
         assert [file.path.read_bytes() for file in upload.files] == files
