@@ -171,7 +171,7 @@ def background_from_volume(
         in_lungs=in_lungs,
         depth_mm=depth.astype(np.float16),
         vessel_mm=away.astype(np.float16),
-        own_mm=_distance_to_findings(prepared.grid, findings),
+        own_mm=distance_to_findings(prepared.grid, findings),
         grid=prepared.grid,
         series_uid=series_uid,
         slice_spacing_mm=float(volume.grid.spacing_zyx_mm.max()),
@@ -249,7 +249,7 @@ def _field_with_correlation(correlation: NDArray[np.float64], tile: int) -> NDAr
     return np.asarray(field * np.sqrt(correlation.flat[0]) / max(field.std(), 1e-9), dtype=np.float32)
 
 
-def _distance_to_findings(grid: Grid, findings: Iterable[Finding]) -> NDArray[np.float16]:
+def distance_to_findings(grid: Grid, findings: Iterable[Finding]) -> NDArray[np.float16]:
     """Distance in mm to the nearest finding widened by its margin, at most `_FAR_MM`; negative inside."""
     distance = np.full(grid.shape_zyx, _FAR_MM, np.float32)
     spacing = grid.spacing_zyx_mm

@@ -20,7 +20,7 @@ WALL_SHARE = 0.08
 """Share of the shell within 2 mm of the outline that must be wall for a nodule to count as attached."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Nodule:
     """One nodule on an isotropic grid of `BLOCK_SPACING_MM`, its centroid in the middle of the block.
 

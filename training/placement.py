@@ -21,7 +21,7 @@ GAP_MM = 4.0
 """At least this much lung between two inserted nodules."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class InsertedNodule:
     """What was put where.
 
@@ -76,9 +76,9 @@ class InsertedNodule:
 
 def draw_diameter_mm(rng: np.random.Generator) -> float:
     """Diameter to aim at, 3 to 30 mm: LUNA16's distribution (median 6.4 mm) with more of the small and the large."""
-    if rng.random() < 0.2:
+    if rng.random() < 0.15:
         return float(np.exp(rng.uniform(np.log(8.0), np.log(30.0))))
-    return float(np.clip(np.exp(rng.normal(np.log(6.2), 0.42)), 3.0, 30.0))
+    return float(np.clip(np.exp(rng.normal(np.log(6.0), 0.42)), 3.0, 30.0))
 
 
 def draw_site(rng: np.random.Generator) -> Site:
