@@ -176,14 +176,13 @@ def read_scans(database: Path | None = None, series_uids: Collection[str] | None
         absent = set(series_uids or ()) - {row[1] for row in rows}
         if absent:
             raise LidcError(f"{len(absent)} series are not in the LIDC database, first {min(absent)}")
+        wanted = [row for row in rows if series_uids is None or row[1] in series_uids]
         slices: dict[int, list[float]] = defaultdict(list)
         for scan_id, z_mm in connection.execute("SELECT scan_id, val FROM zvals ORDER BY val"):
             slices[scan_id].append(float(z_mm))
-        outlines = _outlines_by_scan(connection)
-    for scan_id, series_uid, patient_id, spacing, thickness in rows:
-        if series_uids is None or series_uid in series_uids:
-            z_mm = tuple(slices[scan_id])
-            yield LidcScan(series_uid, patient_id, spacing, thickness, z_mm, outlines.get(scan_id, ()))
+        outlines = _outlines_by_scan(connection, {row[0] for row in wanted})
+    for scan_id, series_uid, patient_id, spacing, thickness in wanted:
+        yield LidcScan(series_uid, patient_id, spacing, thickness, tuple(slices[scan_id]), outlines.get(scan_id, ()))
 
 
 def _connect(database: Path | None) -> sqlite3.Connection:
@@ -197,16 +196,18 @@ def _connect(database: Path | None) -> sqlite3.Connection:
     return connection
 
 
-def _outlines_by_scan(connection: sqlite3.Connection) -> dict[int, tuple[Outline, ...]]:
-    contours: dict[int, list[Contour]] = defaultdict(list)
+def _outlines_by_scan(connection: sqlite3.Connection, scan_ids: Collection[int]) -> dict[int, tuple[Outline, ...]]:
+    query = f"SELECT scan_id, id, {_COLUMNS} FROM annotations ORDER BY id"  # noqa: S608 - our own column names
+    rows = [row for row in connection.execute(query) if row[0] in scan_ids]
+    contours: dict[int, list[Contour]] = {row[1]: [] for row in rows}
     for outline_id, z_mm, is_inclusion, coordinates in connection.execute(
         "SELECT annotation_id, image_z_position, inclusion, coords FROM contours ORDER BY id"
     ):
-        points = np.array([pair.split(",") for pair in coordinates.split("\n")], dtype=np.int64)
-        contours[outline_id].append(Contour(float(z_mm), points, bool(is_inclusion)))
+        if outline_id in contours:
+            points = np.array([pair.split(",") for pair in coordinates.split("\n")], dtype=np.int64)
+            contours[outline_id].append(Contour(float(z_mm), points, bool(is_inclusion)))
     outlines: dict[int, list[Outline]] = defaultdict(list)
-    query = f"SELECT scan_id, id, {_COLUMNS} FROM annotations ORDER BY id"  # noqa: S608 - our own column names
-    for scan_id, outline_id, *ratings in connection.execute(query):
+    for scan_id, outline_id, *ratings in rows:
         rated = dict(zip(RATING_NAMES, map(int, ratings), strict=True))
         outlines[scan_id].append(Outline(outline_id, tuple(contours[outline_id]), rated))
     return {scan_id: tuple(found) for scan_id, found in outlines.items()}
