@@ -1,0 +1,80 @@
+"""Four flat commands: `python -m training COMMAND --config training/configs/NAME.toml`.
+
+    prepare    make the caches and the split by patient
+    train      train both stages, or one with --stage; resumes where it stopped
+    evaluate   measure every figure of the model card on patients and lungs never trained on
+    export     write a verified folder of the model store
+
+`evaluate --submission results.csv --annotations annotations.csv ...` scores any LUNA16 submission instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from training import submission
+from training.config import TrainingConfig, load_config
+from training.evaluate import evaluate
+from training.export import export
+from training.prepare import load_background, prepare
+from training.train import train
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line and run one command; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["evaluate"] and any(word.startswith("--submission") for word in arguments):
+        parser = argparse.ArgumentParser(prog="python -m training evaluate")
+        submission.add_submission_arguments(parser)
+        return submission.run_submission(parser.parse_args(arguments[1:]))
+    parsed = _parser().parse_args(arguments)
+    config = load_config(parsed.config)
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(mode=True)
+    _run(parsed, config)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("prepare", "train", "evaluate", "export"):
+        command = commands.add_parser(name)
+        command.add_argument(
+            "--config", type=Path, required=True, help="an experiment, e.g. training/configs/lungnodule.toml"
+        )
+        if name != "prepare":
+            command.add_argument("--fold", type=int, default=0, help="fold kept out of training; 0 is shipped")
+        if name == "train":
+            command.add_argument("--stage", choices=("characteriser", "detector"))
+        if name == "export":
+            command.add_argument("--store", type=Path, default=Path("model_store"))
+    return parser
+
+
+def _run(parsed: argparse.Namespace, config: TrainingConfig) -> None:
+    if parsed.command == "prepare":
+        prepared = prepare(config)
+        for scan in (*config.data.detector_scans, *config.data.test_scans):
+            load_background(config, scan)
+        sys.stdout.write(
+            f"{len(prepared.patches.crops)} candidate patches, {len(prepared.stacks.ratings)} nodules, "
+            f"split {prepared.split.sha256}\n"
+        )
+    elif parsed.command == "train":
+        train(config, stage=parsed.stage, fold=parsed.fold)
+    elif parsed.command == "evaluate":
+        evaluate(config, fold=parsed.fold)
+    else:
+        folder = export(config, fold=parsed.fold, store=parsed.store)
+        sys.stdout.write(f"{folder}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""Trained networks to a verified folder of the model store: graphs, manifest, model card, split."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import warnings
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from app.inference.manifest import (
+    CharacteriserEntry,
+    DetectorEntry,
+    Malignancy,
+    ModelManifest,
+    Parity,
+    Provenance,
+)
+from app.phantom.reference import reference_digest
+from training.characteriser import Characteriser
+from training.checkpoint import Checkpoint, averaged
+from training.config import TrainingConfig
+from training.decisions import Decisions, read_decisions
+from training.detector import DecodedDetector, Detector
+from training.model_card import model_card
+from training.served import ServedCharacteriser
+from training.train import fold_folder
+
+INTENDED_USE = "Research use only, not for diagnosis. Finds lung nodules of 3 to 30 mm in chest CT of adults."
+MALIGNANCY_MEANING = (
+    "Probability that radiologists' mean LIDC-IDRI malignancy rating (1 to 5) is above 3 rather than below 3: "
+    "readers' suspicion on one CT, not pathology."
+)
+DATA = (
+    "LUNA16 candidate patches of 802 series (cut from LIDC-IDRI)",
+    "LIDC-IDRI nodule slices with readers' outlines and ratings, 2,320 nodules",
+    "LIDC-IDRI scans whose lungs received inserted nodules",
+)
+DATA_LICENCE = "LIDC-IDRI: CC BY 3.0 (The Cancer Imaging Archive); LUNA16: CC BY 4.0"
+PARITY_TOLERANCE = 1e-3
+
+
+def load_characteriser(config: TrainingConfig, fold: int) -> Characteriser:
+    """The averaged weights of a finished or running training."""
+    network = Characteriser(config.characteriser.widths, len(config.characteriser.attributes))
+    _load(network, fold_folder(config, fold) / "characteriser.ckpt")
+    return network.eval()
+
+
+def load_detector(config: TrainingConfig, fold: int) -> Detector:
+    """The averaged weights of a finished or running training."""
+    network = Detector(config.detector.widths, config.detector.blocks)
+    _load(network, fold_folder(config, fold) / "detector.ckpt")
+    return network.eval()
+
+
+def _load(network: nn.Module, path: Path) -> None:
+    average = averaged(network, 0.0)
+    average.load_state_dict(Checkpoint.read(path)["average"])
+    network.load_state_dict(average.module.state_dict())
+
+
+def export_model(config: TrainingConfig, fold: int, folder: Path, decisions: Decisions) -> ModelManifest:
+    """Write both graphs and the manifest; the graphs must answer as torch does.
+
+    Raises
+    ------
+    RuntimeError
+        If ONNX Runtime and torch differ by more than `PARITY_TOLERANCE`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    detector = DecodedDetector(
+        load_detector(config, fold), spacing_mm=config.preprocessing.spacing_mm, top=config.detector.top
+    )
+    characteriser = ServedCharacteriser(load_characteriser(config, fold), decisions.nodule, decisions.malignancy)
+    detector_parity = _export_detector(detector.eval(), folder / "detector.onnx", config)
+    characteriser_parity = _export_characteriser(characteriser.eval(), folder / "characteriser.onnx", config)
+    manifest = ModelManifest(
+        name=config.name,
+        version=config.version,
+        intended_use=INTENDED_USE,
+        preprocessing=config.preprocessing,
+        preprocessing_digest=reference_digest(config.preprocessing, config.crop),
+        detector=DetectorEntry(
+            file="detector.onnx",
+            sha256=_sha256(folder / "detector.onnx"),
+            parity=detector_parity,
+            score_threshold=decisions.score_threshold,
+            halo_voxels=decisions.halo_voxels,
+        ),
+        characteriser=CharacteriserEntry(
+            file="characteriser.onnx",
+            sha256=_sha256(folder / "characteriser.onnx"),
+            parity=characteriser_parity,
+            crop=config.crop,
+            attribute_names=tuple(name.lower() for name in config.characteriser.attributes),
+            detector_weight=decisions.detector_weight,
+        ),
+        operating_points=decisions.operating_points,
+        default_operating_point=decisions.default_operating_point,
+        malignancy=Malignancy(meaning=MALIGNANCY_MEANING),
+        metrics=tuple(decisions.metrics),
+        provenance=Provenance(
+            code=_commit(),
+            config=config.name,
+            seed=config.seed,
+            data=DATA,
+            data_licence=DATA_LICENCE,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        ),
+    )
+    (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return manifest
+
+
+def _export_detector(network: DecodedDetector, path: Path, config: TrainingConfig) -> Parity:
+    multiple = config.preprocessing.shape_multiple
+    sizes = {axis: multiple * torch.export.Dim(name) for axis, name in ((2, "z"), (3, "y"), (4, "x"))}
+    _export(network, path, torch.rand(1, 1, 96, 112, 128), "volume", ["boxes", "scores"], sizes)
+    generator = torch.Generator().manual_seed(config.seed)
+    smooth = nn.functional.avg_pool3d(torch.rand(1, 1, 82, 98, 114, generator=generator), 3, 1)
+    return _parity(network, path, {"volume": smooth})
+
+
+def _export_characteriser(network: ServedCharacteriser, path: Path, config: TrainingConfig) -> Parity:
+    size = config.crop.size_px
+    outputs = ["nodule_probability", "malignancy_probability", "attributes", "mask_probability"]
+    sizes = {0: torch.export.Dim("n"), 1: torch.export.Dim("s")}
+    _export(network, path, torch.rand(3, 2, size, size), "crops", outputs, sizes)
+    generator = torch.Generator().manual_seed(config.seed)
+    return _parity(network, path, {"crops": torch.rand(7, 3, size, size, generator=generator)})
+
+
+def _export(
+    network: nn.Module, path: Path, example: Tensor, name: str, outputs: list[str], sizes: Mapping[int, object]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations; what it made is checked by parity
+        torch.onnx.export(
+            network,
+            (example,),
+            str(path),
+            dynamo=True,
+            input_names=[name],
+            output_names=outputs,
+            dynamic_shapes=(dict(sizes),),
+            external_data=False,
+            verbose=False,
+        )
+
+
+def _parity(network: nn.Module, path: Path, inputs: dict[str, Tensor]) -> Parity:
+    """Largest difference over all outputs. Detector rows are compared as far as their scores tell them apart."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    with torch.no_grad():
+        expected = [output.numpy() for output in network(*inputs.values())]
+    if isinstance(network, DecodedDetector):
+        distinct = int(np.argmax(np.append(-np.diff(expected[1][0]) < 1e-6, [True])))
+        found, expected = ([boxes[:, :distinct], scores] for boxes, scores in (found, expected))
+    difference = max((float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True) if a.size), default=0.0)
+    if difference > PARITY_TOLERANCE:
+        raise RuntimeError(f"{path.name}: ONNX Runtime differs from torch by {difference:.2g}")
+    opset = next(entry.version for entry in onnx.load(path, load_external_data=False).opset_import if not entry.domain)
+    return Parity(
+        max_abs_difference=difference,
+        opset=opset,
+        torch_version=torch.__version__,
+        onnxruntime_version=onnxruntime.__version__,
+    )
+
+
+def export(config: TrainingConfig, *, fold: int, store: Path) -> Path:
+    """Write ``store/<name>/<version>`` from a run that `evaluate` has measured; nothing in it is typed by hand.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the run has not been evaluated.
+    """
+    decisions = read_decisions(config.folder / f"evaluation-fold{fold}.json")
+    folder = store / config.name / config.version
+    manifest = export_model(config, fold, folder, decisions)
+    (folder / "MODEL_CARD.md").write_text(model_card(manifest), encoding="utf-8")
+    shutil.copyfile(config.folder / "split.json", folder / "split.json")
+    return folder
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _commit() -> str:
+    """Commit of the code; `unknown` outside a checkout."""
+    answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
+    return answer.stdout.strip() or "unknown"

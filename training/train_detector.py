@@ -1,0 +1,219 @@
+"""Train the first stage on real lungs with real nodules inserted; resumable, seeded, one process.
+
+Every crop is made anew: a place in one of the lungs, a few nodules of the training patients inserted, another
+scanner's look put over it. What the scan itself holds (annotated nodules and irrelevant findings, with a margin)
+teaches neither way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from app.imaging.preprocessing import PreprocessingSpec
+from training.augment import turned, vary_scanner
+from training.checkpoint import Checkpoint, averaged
+from training.config import TrainingConfig
+from training.detector import REFERENCE_DIAMETER_MM, STRIDE, Detector, HeatMaps
+from training.insertion import populate
+from training.lung_background import Background
+from training.nodule_bank import NoduleBank
+
+LOG_EVERY = 20
+SAVE_EVERY = 250
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Stride-4 targets of a batch.
+
+    Parameters
+    ----------
+    heat
+        (n, 1, z, y, x): 1 in the cell of a nodule's centre, falling off around it.
+    weight
+        (n, 1, z, y, x): 0 where the scan's own findings lie.
+    offset, log_size
+        (n, 3, ...), (n, 1, ...): as in `HeatMaps`; meant only where ``regress`` is true.
+    regress
+        bool (n, 1, z, y, x): cells at a nodule's centre.
+    """
+
+    heat: Tensor
+    weight: Tensor
+    offset: Tensor
+    log_size: Tensor
+    regress: Tensor
+
+
+def train_detector(
+    config: TrainingConfig, backgrounds: Sequence[Background], bank: NoduleBank, folder: Path, *, seed: int
+) -> Detector:
+    """Train to the configured number of steps, from the last checkpoint in ``folder`` if there is one.
+
+    Returns
+    -------
+    Detector
+        The exponential average of the weights, in evaluation mode.
+    """
+    settings = config.detector
+    torch.manual_seed(seed)
+    network = Detector(settings.widths, settings.blocks)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    average = averaged(network, settings.ema_decay)
+    optimiser = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, settings.steps, pct_start=0.1)
+    state = Checkpoint(
+        folder / "detector.ckpt", config.digest("detector", "preprocessing", "data", "seed") + f":{seed}"
+    )
+    start = state.resume(network, average, optimiser, schedule)
+    with SummaryWriter(str(folder / "log")) as log:
+        steps = tqdm(
+            range(start, settings.steps), initial=start, total=settings.steps, desc=folder.name, mininterval=20
+        )
+        for step in steps:
+            rng = np.random.default_rng((seed, step))
+            volumes, targets = training_batch(config, backgrounds, bank, rng)
+            with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+                maps = network(volumes)
+            losses = detector_losses(maps, targets)
+            total = losses["heat"] + losses["offset"] + losses["size"]
+            optimiser.zero_grad()
+            total.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+            optimiser.step()
+            schedule.step()
+            average.update_parameters(network)
+            if step % LOG_EVERY == 0:
+                for name, value in losses.items():
+                    log.add_scalar(f"detector/{name}", value.item(), step)
+                steps.set_postfix({name: f"{value.item():.3f}" for name, value in losses.items()}, refresh=False)
+            if (step + 1) % SAVE_EVERY == 0 or step + 1 == settings.steps:
+                state.save(step + 1, network, average, optimiser, schedule)
+    return cast(Detector, average.module).eval()
+
+
+def training_batch(
+    config: TrainingConfig, backgrounds: Sequence[Background], bank: NoduleBank, rng: np.random.Generator
+) -> tuple[Tensor, Targets]:
+    """Volumes (n, 1, side, side, side) in network units and what the network should say of them."""
+    items = [_training_crop(config, backgrounds, bank, rng) for _ in range(config.detector.crops_per_step)]
+    volumes = torch.from_numpy(np.stack([volume for volume, *_ in items]))[:, None]
+    parts = [make_targets(centers, diameters, weight) for _, weight, centers, diameters in items]
+    return volumes, Targets(
+        *(
+            torch.stack([getattr(p, name) for p in parts])
+            for name in ("heat", "weight", "offset", "log_size", "regress")
+        )
+    )
+
+
+def _training_crop(
+    config: TrainingConfig, backgrounds: Sequence[Background], bank: NoduleBank, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+    side = config.detector.crop_voxels
+    background = backgrounds[int(rng.integers(len(backgrounds)))]
+    box = _random_box(background, side, rng)
+    count = int(rng.integers(config.detector.nodules_per_crop[0], config.detector.nodules_per_crop[1] + 1))
+    hu, nodules = populate(background, bank, count, rng, within=box)
+    cut = tuple(slice(a, b) for a, b in zip(*box, strict=True))
+    taught = background.own_mm[cut] >= 0
+    hu = vary_scanner(hu, rng)
+    centers = np.asarray([n.center_zyx for n in nodules], dtype=np.float64).reshape(-1, 3)
+    diameters = np.asarray([n.diameter_mm for n in nodules], dtype=np.float64)
+    (turned_hu, turned_taught), centers = turned([hu, taught], centers, rng)
+    volume = to_network_units(turned_hu.astype(np.float32), config.preprocessing)
+    padding = [(0, side - n) for n in volume.shape]
+    return (
+        np.pad(volume, padding).astype(np.float32),
+        np.pad(turned_taught, padding, constant_values=True).astype(bool),
+        centers,
+        diameters,
+    )
+
+
+def _random_box(
+    background: Background, side: int, rng: np.random.Generator
+) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """A cube around a random lung voxel, inside the array where the array is large enough."""
+    shape = np.asarray(background.hu.shape)
+    middle = background.draw_lung_voxels(rng, 1)[0] + rng.integers(-side // 4, side // 4 + 1, 3)
+    start = np.clip(middle - side // 2, 0, np.maximum(shape - side, 0))
+    stop = np.minimum(start + side, shape)
+    return (int(start[0]), int(start[1]), int(start[2])), (int(stop[0]), int(stop[1]), int(stop[2]))
+
+
+def to_network_units(hu: NDArray[np.float32], spec: PreprocessingSpec) -> NDArray[np.float32]:
+    """HU to 0..1 by the spec's window, as `preprocess` does after resampling."""
+    low, high = spec.window_hu
+    return np.asarray(np.clip((hu - np.float32(low)) * np.float32(1.0 / (high - low)), 0.0, 1.0), dtype=np.float32)
+
+
+def make_targets(centers: NDArray[np.float64], diameters: NDArray[np.float64], taught: NDArray[np.bool_]) -> Targets:
+    """Targets of one crop; leading axis is the channel.
+
+    Parameters
+    ----------
+    centers, diameters
+        (n, 3) voxels and (n,) mm at 1 mm voxels.
+    taught
+        bool (z, y, x) at full resolution: False where nothing is to be learnt.
+    """
+    cells = [n // STRIDE for n in taught.shape]
+    z, y, x = (np.arange(n) * STRIDE + (STRIDE - 1) / 2 for n in cells)
+    heat = np.zeros(cells, np.float32)
+    offset = np.zeros((3, *cells), np.float32)
+    log_size = np.zeros(cells, np.float32)
+    regress = np.zeros(cells, bool)
+    for center, diameter in zip(centers, diameters, strict=True):
+        nearest = np.floor(center / STRIDE).astype(int)
+        if (nearest < 0).any() or (nearest >= cells).any():
+            continue
+        away = (z[:, None, None] - center[0]) ** 2 + (y[:, None] - center[1]) ** 2 + (x - center[2]) ** 2
+        sigma = max(2.5, diameter / 6)
+        bump = np.exp(-away / (2 * sigma**2)).astype(np.float32)
+        np.maximum(heat, np.minimum(bump, 0.95), out=heat)
+        near = bump > 0.4
+        near[tuple(nearest)] = True
+        for axis, line in enumerate((z[:, None, None], y[:, None], x)):
+            offset[axis][near] = np.broadcast_to(center[axis] - line, cells)[near]
+        log_size[near] = np.log(diameter / REFERENCE_DIAMETER_MM)
+        regress |= near
+        heat[tuple(nearest)] = 1.0
+    seen = taught.reshape(cells[0], STRIDE, cells[1], STRIDE, cells[2], STRIDE).min(axis=(1, 3, 5))
+    return Targets(
+        torch.from_numpy(heat)[None],
+        torch.from_numpy((seen | (heat == 1)).astype(np.float32))[None],
+        torch.from_numpy(offset),
+        torch.from_numpy(log_size)[None],
+        torch.from_numpy(regress)[None],
+    )
+
+
+def detector_losses(maps: HeatMaps, targets: Targets) -> dict[str, Tensor]:
+    """Penalty-reduced focal loss on the heat map (Zhou et al. 2019, Objects as Points), L1 on offset and log size."""
+    logit = maps.logit.float()
+    probability = torch.sigmoid(logit)
+    peak = targets.heat == 1
+    positive = -((1 - probability) ** 2) * logsigmoid(logit)
+    negative = -((1 - targets.heat) ** 4) * probability**2 * logsigmoid(-logit)
+    focal = torch.where(peak, positive, negative) * targets.weight
+    peaks = peak.sum().clamp(min=1)
+    cells = targets.regress.sum().clamp(min=1)
+    offset = (maps.offset.float() - targets.offset).abs() * targets.regress
+    size = (maps.log_size.float() - targets.log_size).abs() * targets.regress
+    return {
+        "heat": focal.sum() / peaks,
+        "offset": 0.2 * offset.sum() / cells / 3,
+        "size": size.sum() / cells,
+    }
