@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from python_multipart.multipart import parse_options_header
@@ -71,16 +72,30 @@ async def receive_upload(
     _check_size(int(declared) if declared.isdecimal() else 0, limits)
     writer = MultipartWriter(boundary, folder, limits)
     try:
-        async for batch in _batched(_paced(body, limits)):
-            await asyncio.to_thread(writer.feed, batch)
+        with full_disk_refused():
+            async for batch in _batched(_paced(body, limits)):
+                await asyncio.to_thread(writer.feed, batch)
         writer.finish()
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull("The disk has no room for the upload. Try again later.") from error
-        raise
     finally:
         writer.close()
     return writer.upload
+
+
+@contextmanager
+def full_disk_refused() -> Iterator[None]:
+    """Turn the system's error into one that says what happened.
+
+    Raises
+    ------
+    StorageFull
+        The disk, or the quota on it, is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull("The disk has no room for the scan. Try again later.") from error
+        raise
 
 
 def _boundary(content_type: str) -> bytes:

@@ -137,6 +137,7 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
         "Body arrived too slowly",
         "Send the scan over a faster connection, or compressed in a zip.",
     ),
+    MemoryError: ProblemKind("out_of_memory", 503, "Not enough memory", _RETRY),
     StorageFull: ProblemKind("storage_full", 503, "No room for the upload", _RETRY),
     LineFull: ProblemKind("line_full", 429, "Too many requests waiting", _RETRY),
     EmptyUpload: ProblemKind(

@@ -25,6 +25,7 @@ from app.inference.pipeline import AnalysisOptions, analyse
 from app.metrics import Metrics
 from app.multipart import UploadLimits
 from app.settings import Settings
+from app.uploads import full_disk_refused
 
 Analyse = Callable[[Sequence[InputFile], LoadedModel, AnalysisOptions, OnProgress], Findings]
 LoadModels = Callable[[Settings], tuple[LoadedModel, ...]]
@@ -86,7 +87,8 @@ class Service:
                 if time.monotonic() > deadline:
                     raise AnalysisTimeout(f"The analysis took more than {limit_s:g} s.", values={"limit_s": limit_s})
 
-            return self.analyse(files, model, options, on_progress)
+            with full_disk_refused():
+                return self.analyse(files, model, options, on_progress)
 
         return run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -63,6 +64,8 @@ class ReadOptions:
         Any of `REPAIRS`; what is not named here is refused instead of repaired.
     on_progress
         Called with a fraction from 0 to 1 while reading, from the calling thread.
+    scratch_root
+        Folder in which a folder for inflated data is made and removed; None takes the system's.
 
     Raises
     ------
@@ -74,6 +77,7 @@ class ReadOptions:
     limits: ReadLimits = field(default_factory=ReadLimits)
     allow_repairs: frozenset[str] = frozenset()
     on_progress: Callable[[float], None] | None = None
+    scratch_root: Path | None = None
 
     def __post_init__(self) -> None:
         if unknown := self.allow_repairs - REPAIRS:

@@ -58,7 +58,7 @@ def read_ct(source: Source | Sequence[Source], options: ReadOptions | None = Non
         Any of its kinds, with a code and the values behind it.
     """
     options = options or ReadOptions()
-    with tempfile.TemporaryDirectory(prefix="lungnodule-read-") as folder:
+    with tempfile.TemporaryDirectory(prefix="lungnodule-read-", dir=options.scratch_root) as folder:
         scratch = Path(folder)
         received = _received(listed_files(source), scratch, options.limits)
         if received.dicom:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,27 @@ def test_nothing_stays_on_the_disk(client: TestClient, recorder: Recorder, uploa
     assert all(path.is_relative_to(uploads) for path in recorder.paths)
     assert len(recorder.paths) == 2
     assert list(uploads.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [(OSError(errno.ENOSPC, "No space left on device"), "storage_full"), (MemoryError(), "out_of_memory")],
+)
+def test_a_machine_that_is_too_small_just_now_says_so(
+    client: TestClient, recorder: Recorder, fault: Exception, code: str
+) -> None:
+    recorder.answer = fault
+    answer = client.post("/v1/predict", files=SCAN)
+    assert (answer.status_code, answer.json()["code"]) == (503, code)
+    assert "retry-after" in answer.headers
+
+
+def test_what_the_reader_inflates_lies_in_the_same_folder(
+    client: TestClient, recorder: Recorder, uploads: Path
+) -> None:
+    client.post("/v1/predict", files=SCAN)
+    assert recorder.options.read.scratch_root == recorder.paths[0].parent
+    assert recorder.options.read.scratch_root.parent == uploads
 
 
 def test_a_full_line_answers_before_the_body_is_read(serve: Serve, recorder: Recorder) -> None:

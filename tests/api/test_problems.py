@@ -53,6 +53,7 @@ def test_every_error_of_ours_has_a_row_that_its_default_code_names(error: type[L
         (uploads.UploadTooSlow("m"), 408),
         (uploads.StorageFull("m"), 503),
         (waiting_line.LineFull("m"), 429),
+        (MemoryError("m"), 503),
         (ZeroDivisionError("m"), 500),
         (HTTPException(418), 418),
         (RequestValidationError([]), 422),

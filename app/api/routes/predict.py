@@ -117,6 +117,7 @@ async def _analysed(request: Request, service: Service, upload: Upload) -> Analy
             series_uid=asked.series_uid,
             limits=service.settings.read,
             allow_repairs=frozenset(asked.allow_repairs),
+            scratch_root=upload.files[0].path.parent,
         ),
         operating_point=choose_operating_point(model, asked.operating_point).name,
         threads=service.threads(),
