@@ -57,7 +57,7 @@ def slice_headers(grid: Grid) -> list[SliceHeader]:
     _, rows, columns = grid.shape_zyx
     return [
         SliceHeader(
-            file=ScanFile(z, f"IM{z}", Path("nowhere"), 0, 1000),
+            file=ScanFile(z, f"IM{z}", Path("nowhere"), 0, 500 + 2 * rows * columns),
             transfer_syntax=TRANSFER_SYNTAXES[EXPLICIT_LITTLE],
             sop_class_uid=CTImageStorage,
             sop_instance_uid=f"1.2.3.{z}",

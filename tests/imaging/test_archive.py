@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.imaging.archive import Unpacked, is_zip, unpack
@@ -56,6 +56,7 @@ def refusal(unpacked: Callable[[bytes], Unpacked], data: bytes) -> ScanError:
     return caught.value
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=2000), min_size=1, max_size=8), st.data())
 def test_members_come_back(tmp_path_factory: pytest.TempPathFactory, members: list[bytes], data: st.DataObject) -> None:
     buffer = io.BytesIO()
@@ -147,6 +148,7 @@ def test_other_methods(unpacked: Callable[[bytes], Unpacked]) -> None:
     assert refusal(unpacked, zipped({"a": b"x" * 100}, zipfile.ZIP_LZMA)).code == "zip_method"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 400))
 def test_damage_is_told_or_harmless(tmp_path_factory: pytest.TempPathFactory, junk: bytes, at: int) -> None:
     data = zipped({"a": bytes(range(256)), "b": b"text" * 30})
