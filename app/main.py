@@ -54,6 +54,7 @@ def create_app(settings: Settings, *, load: LoadModels = load_models, run: Analy
         openapi_url="/openapi.json" if settings.docs else None,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.openapi = cache(partial(describe, app, settings.root_path))  # type: ignore[method-assign]
     app.add_middleware(Edge, metrics=metrics)

@@ -68,7 +68,10 @@ class Edge:
 def _route_template(scope: Scope) -> str:
     if isinstance(scope.get("endpoint"), StaticFiles):
         return "/static"
-    return getattr(scope.get("route"), "path", None) or "unmatched"
+    if "route" in scope:
+        return str(scope["route"].path)
+    # A plain route without parameters: the path is its own template.
+    return str(scope["path"]) if "endpoint" in scope and not scope.get("path_params") else "unmatched"
 
 
 class _Exchange:

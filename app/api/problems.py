@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -179,23 +179,6 @@ _CLIENT_CLOSED_REQUEST = ProblemKind("client_hung_up", 499, "Client closed the c
 class Problem(BaseModel):
     """Problem details as in RFC 9457."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "type": "/problems#irregular_series",
-                    "title": "Slices do not form a regular volume",
-                    "status": 422,
-                    "detail": "Slice positions are not evenly spaced: 2.5 mm, but 5.0 mm between slices 41 and 42.",
-                    "instance": "urn:lungnodule:request:8d1f0a5c1c3f4b5e9a3a5a2e4f6b7c8d",
-                    "code": "nonuniform_spacing",
-                    "values": {"expected_mm": 2.5, "found_mm": 5.0, "between_slices": [41, 42]},
-                    "errors": [],
-                }
-            ]
-        }
-    )
-
     type: str = Field(description="URI reference of the kind of problem; opens its section of the offline help.")
     title: str = Field(description="The kind of problem in a few words; the same for every occurrence.")
     status: int = Field(description="The HTTP status.", ge=400, le=599)
@@ -247,13 +230,30 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         kinds = [kind for kind in problem_kinds() if kind.status == status]
         described[status] = {
             "description": "; ".join(f"{kind.title} (`{kind.name}`)" for kind in kinds),
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "examples": {kind.name: {"summary": kind.title, "value": _example(kind)} for kind in kinds},
+                }
+            },
         }
         if status in (429, 503):
             described[status]["headers"] = {
                 "Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}}
             }
     return described
+
+
+def _example(kind: ProblemKind) -> dict[str, Any]:
+    problem = Problem(
+        type=f"/problems#{kind.name}",
+        title=kind.title,
+        status=kind.status,
+        detail=kind.advice,
+        instance="urn:lungnodule:request:8d1f0a5c1c3f4b5e9a3a5a2e4f6b7c8d",
+        code=kind.name,
+    )
+    return problem.model_dump()
 
 
 def _kind(error: Exception) -> ProblemKind:

@@ -51,7 +51,6 @@ class WaitingLine:
         self.admitted = 0
         self.waiting = 0
         self._devices = anyio.Semaphore(devices)
-        self._threads = anyio.CapacityLimiter(devices)
         self._typical_s = _FIRST_GUESS_S
 
     @contextmanager
@@ -104,7 +103,7 @@ class WaitingLine:
             try:
                 async with self._turn():
                     started = clock()
-                    result = await anyio.to_thread.run_sync(work, abandoned, limiter=self._threads)
+                    result = await anyio.to_thread.run_sync(work, abandoned)
                     self._typical_s += _WEIGHT_OF_LAST * (clock() - started - self._typical_s)
             finally:
                 watcher.cancel()

@@ -94,6 +94,13 @@ def test_every_error_is_described_as_a_problem(document: dict[str, Any]) -> None
     assert predict.keys() == {"200", "400", "408", "413", "415", "422", "429", "500", "503"}
 
 
+def test_operations_have_names_that_a_generated_client_can_use(document: dict[str, Any]) -> None:
+    names = [operation["operationId"] for operations in document["paths"].values() for operation in operations.values()]
+    assert sorted(names) == [
+        "capabilities", "healthz", "list_loaded_models", "metrics", "predict", "readyz", "show_model",
+    ]  # fmt: skip
+
+
 def test_the_form_is_described(document: dict[str, Any]) -> None:
     body = document["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert body["required"] == ["files"]

@@ -32,11 +32,15 @@ def test_each_request_is_one_line_without_path_query_or_file_name(client: TestCl
     recorder.answer = ValueError("Doe^John")
     with capture_logs() as lines:
         client.get("/patients/Doe^John?name=Doe")
+        client.get("/openapi.json?name=Doe")
+        client.get("/static/Doe.js")
         client.get("/v1/models/Doe/John")
         client.post("/v1/predict?name=Doe", files={"files": ("Doe^John.dcm", b"x")})
     requests = [line for line in lines if line["event"] == "request"]
     assert [(line["route"], line["status"]) for line in requests] == [
         ("unmatched", 404),
+        ("/openapi.json", 200),
+        ("/static", 404),
         ("/v1/models/{name}/{version}", 404),
         ("/v1/predict", 500),
     ]

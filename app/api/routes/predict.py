@@ -19,7 +19,7 @@ from app.api.schemas import AnalysisResult, result_from_findings
 from app.api.service import Service, ServiceDependency, upload_root
 from app.imaging.read_options import REPAIRS, ReadOptions
 from app.inference.pipeline import AnalysisOptions, choose_operating_point
-from app.multipart import Upload
+from app.multipart import FILES_FIELD, Upload
 from app.uploads import receive_upload
 
 router = APIRouter(tags=["analysis"])
@@ -56,6 +56,8 @@ def _form_fields() -> dict[str, Any]:
         if "anyOf" in field:
             field.update(next(kind for kind in field.pop("anyOf") if kind["type"] != "null"))
             field.pop("default", None)
+        # Swagger UI fills the form with examples, and invents what has none.
+        field["example"] = [] if field["type"] == "array" else ""
     return fields
 
 
@@ -65,9 +67,9 @@ _REQUEST_BODY: dict[str, Any] = {
         "multipart/form-data": {
             "schema": {
                 "type": "object",
-                "required": ["files"],
+                "required": [FILES_FIELD],
                 "properties": {
-                    "files": {
+                    FILES_FIELD: {
                         "type": "array",
                         "minItems": 1,
                         "items": {"type": "string", "format": "binary"},
@@ -136,20 +138,22 @@ def parse_fields(fields: list[tuple[str, str]]) -> PredictOptions:
         Naming each field that is unknown, repeated or does not fit.
     """
     gathered: dict[str, Any] = {}
-    repeated = []
+    misplaced = []
     for name, value in fields:
         if name == "allow_repairs":
             gathered.setdefault(name, []).extend(part.strip() for part in value.split(","))
+        elif name == FILES_FIELD:
+            misplaced.append(FieldFault(field=name, message="Must be a file part: its header needs a file name."))
         elif name in gathered:
-            repeated.append(FieldFault(field=name, message="May be given once."))
+            misplaced.append(FieldFault(field=name, message="May be given once."))
         elif value:  # browsers send an empty field for what was left blank
             gathered[name] = value
     try:
         options = PredictOptions.model_validate(gathered)
     except ValidationError as error:
-        raise InvalidFields("A form field does not fit; errors name it.", _faults(error) + repeated) from None
-    if repeated:
-        raise InvalidFields("A form field is repeated; errors name it.", repeated)
+        raise InvalidFields("A form field does not fit; errors name it.", _faults(error) + misplaced) from None
+    if misplaced:
+        raise InvalidFields("A form field is not in its place; errors name it.", misplaced)
     return options
 
 
@@ -158,7 +162,7 @@ def _faults(error: ValidationError) -> list[FieldFault]:
     faults = []
     for fault in error.errors(include_input=False, include_url=False):
         if fault["type"] == "extra_forbidden":
-            known = ", ".join(["files", *PredictOptions.model_fields])
+            known = ", ".join([FILES_FIELD, *PredictOptions.model_fields])
             faults.append(FieldFault(field="", message=f"Unknown form field; the known ones are {known}."))
         else:
             faults.append(FieldFault(field=str(fault["loc"][0]), message=fault["msg"]))
