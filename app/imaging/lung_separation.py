@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from app.imaging.lung_morphology import closed, dilated, eroded, grown_together
+from app.imaging.lung_morphology import dilated, eroded, grown_together
 from app.imaging.volume import Grid
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+
+Box = tuple[slice, slice, slice]
 
 RIGHT, LEFT = 1, 2
 
@@ -58,6 +60,17 @@ def find_body(hu: NDArray[np.int16]) -> Mask:
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     return np.asarray(parts == sizes.argmax())
+
+
+def box_around(mask: Mask, margin: int) -> Box:
+    """Slices of the smallest box that holds the mask, widened by ``margin`` voxels; the whole array if it is empty."""
+    box = []
+    for axis, size in enumerate(mask.shape):
+        occupied = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        if not occupied.size:
+            return (slice(0, mask.shape[0]), slice(0, mask.shape[1]), slice(0, mask.shape[2]))
+        box.append(slice(max(int(occupied[0]) - margin, 0), min(int(occupied[-1]) + margin + 1, size)))
+    return (box[0], box[1], box[2])
 
 
 def find_air(hu: NDArray[np.int16], body: Mask, spacing_mm: Floats) -> Air:
@@ -172,21 +185,22 @@ def _trachea(hu: NDArray[np.int16], air: Air, spacing_mm: Floats) -> Mask:
     return found
 
 
-def offset_from_midline_mm(hu: NDArray[np.int16], body: Mask, airways: Mask, grid: Grid) -> Floats:
-    """(z, y, x) distance of each voxel to the left of the patient's midline in mm.
-
-    The midline is the median of three witnesses: vertebrae and ribs, the trachea, and the body.
-    """
-    z, y, x = np.ogrid[tuple(slice(0, n) for n in hu.shape)]
-    along = grid.affine[0]
-    left_mm = along[0] * z + along[1] * y + along[2] * x + along[3]
+def midline_left_mm(hu: NDArray[np.int16], body: Mask, airways: Mask, grid: Grid) -> float:
+    """Patient x (to the left) of the midline in mm: the median of bones, trachea and body."""
+    left = left_mm(grid)
     thinned = (slice(None, None, 2),) * 3
     witnesses = [
-        float(np.median(left_mm[thinned][mask[thinned]]))
-        for mask in (hu > _BONE_HU, airways, body)
-        if mask[thinned].any()
+        float(np.median(left[thinned][mask[thinned]])) for mask in (hu > _BONE_HU, airways, body) if mask[thinned].any()
     ]
-    return np.asarray(left_mm - float(np.median(witnesses or [left_mm.mean()])))
+    return float(np.median(witnesses or [left.mean()]))
+
+
+def left_mm(grid: Grid) -> Floats:
+    """(z, y, x) patient x of each voxel in mm; a view without memory of its own where x follows one array axis."""
+    along = grid.affine[0]
+    index = np.ogrid[tuple(slice(0, n) for n in grid.shape_zyx)]
+    varying = [a * i for a, i in zip(along, index, strict=False) if abs(a) > 1e-9]
+    return np.broadcast_to(sum(varying, np.asarray(along[3])), grid.shape_zyx)
 
 
 def split_sides(lungs: Mask, offset_mm: Floats, spacing_mm: Floats) -> NDArray[np.uint8]:
@@ -226,53 +240,6 @@ def _split_part(inside: Mask, offset_mm: Floats, spacing_mm: Floats) -> NDArray[
 
 def _side_of(mask: Mask, offset_mm: Floats) -> int:
     return LEFT if offset_mm[mask].mean() > 0 else RIGHT
-
-
-def fill_sides(labels: NDArray[np.uint8], forbidden: Mask, spacing_mm: Floats) -> NDArray[np.uint8]:
-    """Close vessels, hilar notches and nodules into each lung, and what bites into its costal surface.
-
-    The large closing counts only where the lung hides the voxel from the middle of the chest: the costal surface is
-    convex, so a dent there is disease, while heart and hilum dent the other surface by nature.
-    """
-    filled = labels.copy()
-    for side in (RIGHT, LEFT):
-        lung = labels == side
-        if not lung.any():
-            continue
-        box = ndimage.find_objects(lung.view(np.uint8))[0]
-        dents = _costal_dents(lung[box], spacing_mm) & _hidden(lung, labels > 0)[box]
-        whole = ndimage.binary_fill_holes(closed(lung[box] | dents, 9.0, spacing_mm))
-        filled[box][whole & (filled[box] == 0) & ~forbidden[box]] = side
-    return filled
-
-
-def _costal_dents(lung: Mask, spacing_mm: Floats) -> Mask:
-    """What a tall ellipsoid (30 mm in-plane, 70 mm along z) cannot reach from outside, on blocks of 2 x 2 x 2 voxels.
-
-    Its flat sides span a dent of the chest wall almost as the ribs do; its sharp tip fits under the domes of the
-    diaphragm, so that liver and stomach are not taken for lung.
-    """
-    blocks = np.pad(lung, [(0, n % 2) for n in lung.shape])
-    for axis in range(3):
-        blocks = np.logical_or(*(blocks.take(range(k, blocks.shape[axis], 2), axis=axis) for k in (0, 1)))
-    dents = closed(blocks, 30.0, spacing_mm * 2 * (30.0 / 70.0, 1.0, 1.0)) & ~blocks
-    for axis in range(3):
-        dents = dents.repeat(2, axis=axis)
-    return np.asarray(dents[tuple(slice(n) for n in lung.shape)])
-
-
-def _hidden(lung: Mask, both: Mask) -> Mask:
-    """Voxels that lie behind this lung when seen, in their axial slice, from the middle of the chest."""
-    rows, columns = (np.flatnonzero(both.any(axis=axes)) for axes in ((0, 2), (0, 1)))
-    y, x = np.ogrid[: lung.shape[1], : lung.shape[2]]
-    dy, dx = y - (rows[0] + rows[-1]) / 2, x - (columns[0] + columns[-1]) / 2
-    radius = np.hypot(dy, dx)
-    sectors = 120
-    sector = np.floor((np.arctan2(dy, dx) / (2 * np.pi) + 0.5) * sectors).astype(np.intp) % sectors
-    nearest = np.full((lung.shape[0], sectors), np.inf)
-    for z in np.flatnonzero(lung.any(axis=(1, 2))):
-        np.minimum.at(nearest[z], sector[lung[z]], radius[lung[z]])
-    return np.asarray(radius > nearest[:, sector])
 
 
 def _voxel_ml(spacing_mm: Floats) -> float:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from app.imaging import lung_separation as separation
 from app.imaging.acceptance import Notice
 from app.imaging.errors import NotChestCt
+from app.imaging.lung_filling import fill_sides
 from app.imaging.lung_morphology import dilated
 from app.imaging.volume import CtVolume, Grid, canonical
 
@@ -20,6 +20,9 @@ BACKGROUND, RIGHT, LEFT = 0, 1, 2
 """Values of `LungMask.labels`; right and left are the patient's."""
 
 Side = Literal["left", "right"]
+
+_A = TypeVar("_A", bound=np.generic)
+_B = TypeVar("_B", bound=np.generic)
 
 _LABEL_OF_SIDE: dict[Side, int] = {"right": RIGHT, "left": LEFT}
 
@@ -138,23 +141,33 @@ def segment_lungs(volume: CtVolume) -> LungMask:
         Code ``no_lungs``, if less than 300 ml of lung are found.
     """
     hu, grid = coarse(volume, WORKING_SPACING_MM)
-    spacing_mm = grid.spacing_zyx_mm
     body = separation.find_body(hu)
+    hu, body, grid = _within(separation.box_around(body, margin=2), hu, body, grid)
+    spacing_mm = grid.spacing_zyx_mm
     air = separation.find_air(hu, body, spacing_mm)
     if not air.lungs.any():
         raise _no_lungs(0.0)
     airways = separation.find_airways(hu, air, spacing_mm)
-    offset_mm = separation.offset_from_midline_mm(hu, body, airways, grid)
-    box = ndimage.find_objects(air.lungs.view(np.uint8))[0]
-    with_walls = dilated(airways[box], _AIRWAY_WALL_MM, spacing_mm)
-    labels = separation.split_sides(air.lungs[box] & ~with_walls, offset_mm[box], spacing_mm)
-    labels = separation.fill_sides(labels, (airways | air.outside)[box], spacing_mm)
-    grid = grid.cropped([s.start for s in box], labels.shape)
+    midline_mm = separation.midline_left_mm(hu, body, airways, grid)
+    box = separation.box_around(air.lungs, margin=0)
+    outside, airways, grid = _within(box, air.outside, airways, grid)
+    with_walls = dilated(airways, _AIRWAY_WALL_MM, spacing_mm)
+    offset_mm = separation.left_mm(grid) - midline_mm
+    labels = separation.split_sides(air.lungs[box] & ~with_walls, offset_mm, spacing_mm)
+    labels = fill_sides(labels, airways | outside, spacing_mm)
     lungs = LungMask(labels, grid)
     found_ml = lungs.volume_ml()
     if found_ml < MINIMUM_LUNG_VOLUME_ML:
         raise _no_lungs(found_ml)
     return lungs
+
+
+def _within(
+    box: separation.Box, first: NDArray[_A], second: NDArray[_B], grid: Grid
+) -> tuple[NDArray[_A], NDArray[_B], Grid]:
+    """Copies of two arrays, and their grid, within a box."""
+    first, second = np.ascontiguousarray(first[box]), np.ascontiguousarray(second[box])
+    return first, second, grid.cropped([s.start for s in box], first.shape)
 
 
 def _no_lungs(found_ml: float) -> NotChestCt:
