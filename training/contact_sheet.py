@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from app.imaging.preprocessing import CropSpec, sample_crops
-from app.phantom import phantom_ct
+from app.phantom.chest import phantom_ct
 from training.hu_calibration import PATCH_HU_PER_GREY, PATCH_LOW_HU
 from training.insertion import populate
 from training.lung_background import prepare_background

@@ -20,7 +20,9 @@ Array = NDArray[np.float64]
 PATCH_HU_PER_GREY = 1400.0 / 255.0
 PATCH_LOW_HU = -1000.0
 TEMPLATE_RADIUS_PX = 20
-MIN_CORRELATION = 0.98
+MIN_CORRELATION = 0.8
+"""Low, since a patch that shows calcium or bone is clipped; `MAX_RESIDUAL_HU` tells a match from a likeness."""
+MAX_RESIDUAL_HU = 10.0
 ALIKE_ROUNDS = 6
 
 
@@ -130,11 +132,13 @@ def _find(patch: Array, images: NDArray[np.uint8], candidates: NDArray[np.intp])
 
 
 def _fit(grey: Array, hu: Array) -> tuple[float, float] | None:
-    """HU of grey 0 and 255 by least squares over the pixels that the patch's window did not clip."""
+    """HU of grey 0 and 255 by least squares over the pixels that the patch did not clip; None for another place."""
     unclipped = (hu > PATCH_LOW_HU + 20) & (hu < PATCH_LOW_HU + 1380)
     if unclipped.sum() < 100 or np.ptp(grey[unclipped]) < 10:
         return None
     slope, low = np.polyfit(grey[unclipped], hu[unclipped], 1)
+    if np.std(hu[unclipped] - slope * grey[unclipped] - low) > MAX_RESIDUAL_HU:
+        return None
     return float(low), float(low + 255.0 * slope)
 
 

@@ -21,6 +21,8 @@ EVALUATION_PATIENTS = frozenset({"LIDC-IDRI-0001", "LIDC-IDRI-0002", "LIDC-IDRI-
 MAX_DIAMETER_MM = 34.0
 MIN_READERS = 2
 """A nodule without HU from LUNA16 (it lists those of 3 readers and more) enters if this many readers outlined it."""
+MAX_ESTIMATED_HU = 150.0
+"""A nodule that no reader called calcified is not denser; where the estimate says so, the estimate is wrong."""
 RESCALING = (0.7, 1.4)
 _RATINGS = ("NumAnnotations", "Malignancy", "Texture", "Spiculation", "Calcification")
 
@@ -160,10 +162,13 @@ def _make_nodules(data: Path, measured: SliceCalibration, completed: SliceCalibr
         outline = counts[members] >= max(1.0, min(rating["NumAnnotations"], 4.0) / 2)
         step = spacing_mm.get(str(series[number]), float(thickness_mm[number]))
         nodule = nodule_from_stack(completed.to_hu(images, members), outline, (step, float(pixel_mm[number])))
-        if nodule is not None and nodule.diameter_mm <= MAX_DIAMETER_MM:
+        kind = nodule_kind(rating["Texture"], rating["Calcification"])
+        if nodule is None or nodule.diameter_mm > MAX_DIAMETER_MM:
+            continue
+        if not estimated or kind == "calcified" or np.median(nodule.hu[nodule.distance_mm < 0]) < MAX_ESTIMATED_HU:
             yield replace(
                 nodule,
-                kind=nodule_kind(rating["Texture"], rating["Calcification"]),
+                kind=kind,
                 patient_id=str(patients[number]),
                 series_uid=str(series[number]),
                 malignancy=rating["Malignancy"],

@@ -1,5 +1,7 @@
 """The bank: geometry of real nodules, their split by patient, and the calibration of their grey values."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -12,7 +14,7 @@ LUNG_HU = -860.0
 
 
 def chest_slices(rng, *, slices=5, size=72, wall_columns=14):
-    """HU of axial slices: noisy lung, a wall at the right, a few vessels, a ball in the middle; and the ball's outline."""
+    """HU of axial slices (noisy lung, wall at the right, some vessels, a ball in the middle) and the ball's outline."""
     z, y, x = np.meshgrid(np.arange(slices) - slices // 2, np.arange(size), np.arange(size), indexing="ij")
     away = np.sqrt((z * 2.0) ** 2 + (y - size / 2) ** 2 + (x - size / 2) ** 2)
     outline = away < 4.5
@@ -216,7 +218,7 @@ def test_carried_over_hu_agree_with_the_slice_s_own_patch(few_real_nodules):
         images, owner = stored["images"], stored["nodule"]
     lung, soft = [], []
     exact = np.flatnonzero(calibration.exact)
-    for i, j in zip(exact, exact[1:], strict=False):
+    for i, j in pairwise(exact):
         if j == i + 1 and owner[i] == owner[j]:
             known = calibration.to_hu(images, np.asarray([i, j]))
             low, high = match_neighbour(images[j], known[0])
