@@ -31,7 +31,8 @@ format: venv-dev ## rewrite what `make check` would refuse about the form
 	$(BIN)/ruff check --fix .
 
 bench: venv-dev ## seconds per stage and peak memory
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.pipeline
+	$(BIN)/python -m tests.benchmarks.lung_mask
 
 image-check: ## build the image from a debootstrapped base and try it (root; Debian's buildah and debootstrap)
 	deploy/image_check.sh

@@ -59,12 +59,12 @@ try_image() {
     local state
     state=$(declare -p ENVIRONMENT COMMAND HEALTH)
     unshare --mount --net --pid --fork --kill-child --mount-proc \
-        bash -euo pipefail -c "$state; $(declare -f as_composed try_inside); try_inside '$root' '$(image_config User)' '$(image_config WorkingDir)'"
+        bash -euo pipefail -c "$state; $(declare -f as_composed try_inside); log='$work/service.log'; try_inside '$root' '$(image_config User)' '$(image_config WorkingDir)'"
 }
 
-# Runs a command in $root as docker-compose.yml would.
+# Becomes a command in $root as docker-compose.yml would run it: call it in a subshell.
 as_composed() {
-    env --ignore-environment "${ENVIRONMENT[@]}" chroot "$root" setpriv --reuid="${user%:*}" --regid="${user#*:}" \
+    exec env --ignore-environment "${ENVIRONMENT[@]}" chroot "$root" setpriv --reuid="${user%:*}" --regid="${user#*:}" \
         --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all --securebits=+noroot,+no_setuid_fixup \
         sh -c 'cd "$0" && exec "$@"' "$directory" "$@"
 }
@@ -78,8 +78,8 @@ try_inside() {
     mount -t proc proc "$root/proc"
     mount --rbind /dev "$root/dev"
 
-    as_composed lungnodule --version
-    as_composed python3 -c '
+    (as_composed lungnodule --version)
+    (as_composed python3 -c '
 import importlib.util, os, shutil
 assert os.getuid() == 10001, os.getuid()
 present = [name for name in ("torch", "monai", "pip", "setuptools") if importlib.util.find_spec(name)]
@@ -91,19 +91,21 @@ for folder in ("/", "/opt/lungnodule", os.getcwd(), "/var/tmp"):
     except OSError:
         continue
     raise SystemExit(f"{folder} can be written")
-print("non-root, read-only, without torch, package manager, compiler")'
+print("non-root, read-only, without torch, package manager, compiler")')
 
-    as_composed "${COMMAND[@]}" >/tmp/lungnodule-image-check.log 2>&1 &
-    for _ in $(seq 120); do
-        as_composed "${HEALTH[@]}" 2>/dev/null && break
-        kill -0 $! || { cat /tmp/lungnodule-image-check.log; exit 1; }
+    as_composed "${COMMAND[@]}" >"$log" 2>&1 &
+    local service=$!
+    for _ in $(seq 240); do
+        (as_composed "${HEALTH[@]}") 2>/dev/null && break
+        kill -0 "$service" 2>/dev/null || { cat "$log"; exit 1; }
         sleep 0.5
     done
-    as_composed "${HEALTH[@]}"
+    (as_composed "${HEALTH[@]}")
     echo "healthy"
-    as_composed lungnodule demo --url http://127.0.0.1:8000 >/dev/null
-    kill -TERM $!
-    wait $! || { echo "stopped with $?"; exit 1; }
+    (as_composed lungnodule demo --url http://127.0.0.1:8000) >/dev/null
+    kill -TERM "$service"
+    wait "$service"
+    echo "stopped on SIGTERM with 0"
 }
 
 [ "$(id -u)" = 0 ] || { echo "image-check needs root (chroot, mounts)" >&2; exit 2; }
