@@ -140,13 +140,15 @@ def parse_fields(fields: list[tuple[str, str]]) -> PredictOptions:
     gathered: dict[str, Any] = {}
     misplaced = []
     for name, value in fields:
+        if not value:
+            continue  # browsers send an empty field for what was left blank
         if name == "allow_repairs":
             gathered.setdefault(name, []).extend(part.strip() for part in value.split(","))
         elif name == FILES_FIELD:
             misplaced.append(FieldFault(field=name, message="Must be a file part: its header needs a file name."))
         elif name in gathered:
             misplaced.append(FieldFault(field=name, message="May be given once."))
-        elif value:  # browsers send an empty field for what was left blank
+        else:
             gathered[name] = value
     try:
         options = PredictOptions.model_validate(gathered)
