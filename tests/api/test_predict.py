@@ -46,7 +46,8 @@ def test_files_and_options_reach_the_analysis(client: TestClient, recorder: Reco
 
 
 def test_defaults_are_the_first_model_and_its_own_operating_point(client: TestClient, recorder: Recorder) -> None:
-    assert client.post("/v1/predict", files=SCAN, data={"series_uid": "", "model": "", "allow_repairs": ""}).status_code == 200
+    blank = {"series_uid": "", "model": "", "operating_point": "", "allow_repairs": ""}
+    assert client.post("/v1/predict", files=SCAN, data=blank).status_code == 200
     assert recorder.model.identity.name == "standin"
     assert recorder.options.operating_point == "balanced"
     assert recorder.options.read.series_uid is None
