@@ -241,18 +241,18 @@ def _images(root: Path) -> Iterator[tuple[int, Path]]:
             yield fold, path
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    # One at a time: candidates_V2.csv has 754,975 rows.
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         absent = [name for name in columns if name not in (reader.fieldnames or ())]
         if absent:
             raise Luna16Error(f"{path.name} has no column {', '.join(absent)}; it has {reader.fieldnames}")
-        rows = [row for row in reader if row["seriesuid"]]
-    for number, row in enumerate(rows, start=2):
-        faulty = [name for name in columns[1:] if not _is_number(row[name])]
-        if faulty:
-            raise Luna16Error(f"{path.name}, row {number}: {faulty[0]} is not a finite number")
-    return rows
+        for row in reader:
+            faulty = [name for name in columns[1:] if not _is_number(row[name])]
+            if faulty:
+                raise Luna16Error(f"{path.name}, line {reader.line_num}: {faulty[0]} is not a finite number")
+            yield row
 
 
 def _is_number(text: str | None) -> bool:

@@ -30,7 +30,7 @@ def read_submission(path: Path) -> tuple[Mark, ...]:
         absent = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if absent:
             raise Luna16Error(f"{path.name} has no column {', '.join(absent)}; it has {reader.fieldnames}")
-        return tuple(_mark(row, number, path) for number, row in enumerate(reader, start=2))
+        return tuple(_mark(row, f"{path.name}, line {reader.line_num}") for row in reader)
 
 
 def evaluate_submission(
@@ -122,11 +122,11 @@ def _as_json(estimate: Estimate) -> dict[str, float | int | None]:
     return {name: bound if math.isfinite(bound) else None for name, bound in bounds.items()} | {"n": estimate.n}
 
 
-def _mark(row: dict[str, str], number: int, path: Path) -> Mark:
+def _mark(row: dict[str, str], place: str) -> Mark:
     try:
         x, y, z, probability = (float(row[name]) for name in COLUMNS[1:])
     except (TypeError, ValueError) as error:
-        raise Luna16Error(f"{path.name}, row {number}: a coordinate or the probability is not a number") from error
+        raise Luna16Error(f"{place}: a coordinate or the probability is not a number") from error
     if not all(map(math.isfinite, (x, y, z, probability))):
-        raise Luna16Error(f"{path.name}, row {number}: a coordinate or the probability is not finite")
+        raise Luna16Error(f"{place}: a coordinate or the probability is not finite")
     return Mark((row["seriesuid"] or "").strip(), (x, y, z), probability)

@@ -138,9 +138,9 @@ def test_a_file_that_is_missing_is_named_and_the_status_is_2(files, capsys):
 @pytest.mark.parametrize(
     ("row", "fault"), [("1.1,1,2,3,x", "not a number"), ("1.1,1,2,3,nan", "not finite"), ("1.1,1,2", "not a number")]
 )
-def test_a_faulty_row_is_named(files, row, fault):
+def test_a_faulty_line_is_named(files, row, fault):
     (files / "results.csv").write_text(f"seriesuid,coordX,coordY,coordZ,probability\n1.1,1,2,3,0.5\n{row}\n")
-    with pytest.raises(Luna16Error, match=f"row 3.*{fault}"):
+    with pytest.raises(Luna16Error, match=f"line 3.*{fault}"):
         read_submission(files / "results.csv")
 
 

@@ -117,10 +117,10 @@ def test_columns_are_found_by_name_with_bom_and_windows_line_ends(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["", "x", "nan", "inf"])
-def test_a_value_that_is_no_finite_number_is_named_by_row_and_column(tmp_path, value):
+def test_a_value_that_is_no_finite_number_is_named_by_line_and_column(tmp_path, value):
     path = tmp_path / "annotations.csv"
     path.write_text(f"seriesuid,coordX,coordY,coordZ,diameter_mm\n1.1,1,2,3,4\n1.1,1,{value},3,4\n")
-    with pytest.raises(Luna16Error, match="row 3: coordY"):
+    with pytest.raises(Luna16Error, match="line 3: coordY"):
         read_annotations(path)
 
 
