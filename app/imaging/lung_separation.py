@@ -20,8 +20,6 @@ RIGHT, LEFT = 1, 2
 
 _AIR_HU = -400
 """Halfway between lung and soft tissue: where the lung's edge lies on pooled voxels."""
-_VOID_HU = -1023
-"""Filling outside the reconstructed circle: neither air nor body."""
 _PURE_AIR_HU = -960
 _TISSUE_HU = -300
 _BONE_HU = 250
@@ -34,8 +32,6 @@ _DEEPEST_BRIDGE_MM = 17.0
 """Erosion after which lungs that still hang together are taken for one."""
 _MINIMUM_PART_ML = 15.0
 _LOST_LUNG_ML = 200.0
-_MINIMUM_DEPTH_MM = 40.0
-"""Air beside a closely cropped patient is shallower than this, seen from the edge of the array; a lung is deeper."""
 
 _IN_PLANE = np.array([[[0] * 3] * 3, [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[0] * 3] * 3], bool)
 
@@ -76,9 +72,10 @@ def box_around(mask: Mask, margin: int) -> Box:
 def find_air(hu: NDArray[np.int16], body: Mask, spacing_mm: Floats) -> Air:
     """Sort the connected regions of air into lungs, other air inside the body, and air outside.
 
-    A scan that shows nose or mouth has lungs joined to the room by the airways: there, pure air is taken away first.
+    Where lungs hang together with the room, pure air is taken away first: airways join them in a scan that shows nose
+    or mouth, the filling outside the reconstructed circle where that cuts the chest wall.
     """
-    is_air = (hu < _AIR_HU) & (hu > _VOID_HU)
+    is_air = hu < _AIR_HU
     exposed = _exposed(body)
     air = _sorted_air(hu, is_air, exposed, spacing_mm)
     lost = air.outside & ~exposed & (hu > _PURE_AIR_HU)
@@ -100,8 +97,7 @@ def _sorted_air(hu: NDArray[np.int16], air: Mask, exposed: Mask, spacing_mm: Flo
     for part in np.flatnonzero(sizes * _voxel_ml(spacing_mm) >= _MINIMUM_PART_ML).tolist():
         box = boxes[part - 1]
         inside = parts[box] == part
-        shallow = _depth_mm(parts, part, int(sizes[part]), spacing_mm) < _MINIMUM_DEPTH_MM
-        outside[part] = shallow or exposed[box][inside].mean() > 0.5
+        outside[part] = exposed[box][inside].mean() > 0.5
         if not outside[part]:
             medians_hu[part] = float(np.median(hu[box][inside]))
     chosen = np.zeros(count + 1, bool)
@@ -114,14 +110,6 @@ def _exposed(body: Mask) -> Mask:
     before = np.logical_or.accumulate(body, axis=1)
     behind = np.logical_or.accumulate(body[:, ::-1], axis=1)[:, ::-1]
     return np.asarray(~(behind & before))
-
-
-def _depth_mm(parts: NDArray[np.integer], part: int, size: int, spacing_mm: Floats) -> float:
-    """Volume over the area in contact with the sides of the array: how deep a region reaches from there."""
-    dz, dy, dx = spacing_mm
-    contact = (np.count_nonzero(parts[:, 0] == part) + np.count_nonzero(parts[:, -1] == part)) * dz * dx
-    contact += (np.count_nonzero(parts[:, :, 0] == part) + np.count_nonzero(parts[:, :, -1] == part)) * dz * dy
-    return float(size * dz * dy * dx / max(contact, 1e-6))
 
 
 def _lung_parts(medians_hu: dict[int, float], boxes: list[tuple[slice, ...]], sizes: NDArray[np.integer]) -> list[int]:
