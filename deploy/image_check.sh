@@ -12,10 +12,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 work=${IMAGE_CHECK_DIR:-/var/tmp/lungnodule-image-check}
 suite=${DEBIAN_SUITE:-bookworm}
 image=localhost/lungnodule:cpu
-export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
+driver=${STORAGE_DRIVER:-overlay} # vfs works everywhere and copies everything
+export BUILDAH_ISOLATION=chroot
 
 say() { printf '== %s (%d s)\n' "$1" "$SECONDS"; }
-image_store() { buildah --root "$work/storage" --runroot "$work/run" "$@"; }
+image_store() { buildah --storage-driver "$driver" --root "$work/storage" --runroot "$work/run" "$@"; }
 
 make_base() {
     image_store inspect --type image localhost/base >/dev/null 2>&1 && return
@@ -33,7 +34,8 @@ build_image() {
     local mounts=(--volume /etc/ssl/certs:/etc/ssl/certs:ro)
     [ -e /etc/pip.conf ] && mounts+=(--volume /etc/pip.conf:/etc/pip.conf:ro)
     image_store bud --quiet --format docker --target cpu --build-arg BASE_IMAGE=localhost/base \
-        "${mounts[@]}" --tag "$image" . >/dev/null
+        "${mounts[@]}" --tag "$image" . >/dev/null 2>"$work/build.log" || { cat "$work/build.log" >&2; exit 1; }
+    image_store rmi --prune --force >/dev/null # what an earlier run built
 }
 
 # Prints one field of the image's configuration, a list as one line per element.
