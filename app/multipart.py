@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+from urllib.parse import unquote
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
@@ -152,14 +154,17 @@ class MultipartWriter:
         self._header_name = self._header_value = b""
 
     def _on_headers_finished(self) -> None:
-        disposition, parameters = parse_options_header(self._headers.get("content-disposition", ""))
+        header = self._headers.get("content-disposition", "")
+        disposition, parameters = parse_options_header(header)
         if disposition != b"form-data" or b"name" not in parameters:
             raise self._fault("has no Content-Disposition of form-data with a name")
         if self._headers.get("content-transfer-encoding", "binary").lower() not in ("binary", "8bit", "7bit"):
             raise self._fault("has a Content-Transfer-Encoding; send the bytes as they are")
         self._field_name = parameters[b"name"].decode("utf-8", "replace")
-        if b"filename" in parameters:
-            self._open_file(parameters[b"filename"].decode("utf-8", "replace"))
+        name = parameters.get(b"filename", b"").decode("utf-8", "replace") or _extended_file_name(header)
+        # Some clients leave the file name out; whatever is called "files" is one.
+        if name or b"filename" in parameters or self._field_name == FILES_FIELD:
+            self._open_file(name)
         elif len(self.upload.fields) >= self._limits.fields:
             raise MalformedUpload(
                 f"More than {self._limits.fields} form fields.",
@@ -202,3 +207,9 @@ class MultipartWriter:
 
     def _fault(self, what: str) -> MalformedUpload:
         return MalformedUpload(f"Part {self._parts} (counted from 1) {what}.", values={"part": self._parts})
+
+
+def _extended_file_name(header: str) -> str:
+    """``filename*=utf-8''...`` (RFC 5987): not allowed in forms (RFC 7578, 4.2), yet sent for names beyond ASCII."""
+    found = re.search(r"filename\*\s*=\s*\"?([\w-]+)'[^']*'([^;\"]*)", header, re.IGNORECASE)
+    return unquote(found[2], errors="replace") if found else ""

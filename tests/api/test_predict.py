@@ -60,7 +60,6 @@ def test_defaults_are_the_first_model_and_its_own_operating_point(client: TestCl
         ({"series_uid": ["1.2", "1.3"]}, "invalid_option", "series_uid"),
         ({"allow_repairs": "everything"}, "invalid_option", "allow_repairs"),
         ({"colour": "red"}, "invalid_option", ""),
-        ({"files": "scan.zip"}, "invalid_option", "files"),
         ({"model": "absent"}, "unknown_model", None),
         ({"operating_point": "absent"}, "unknown_operating_point", None),
     ],

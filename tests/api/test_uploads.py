@@ -90,6 +90,24 @@ def test_names_of_the_sender_never_become_paths(tmp_path: Path, name: str) -> No
     assert list(tmp_path.rglob("*escaped*")) == []
 
 
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ("", ""),
+        ('; filename=""', ""),
+        ('; filename="a;b.mhd"', "a;b.mhd"),
+        ("; filename=plain.mhd", "plain.mhd"),
+        ("; filename*=utf-8''Th%C3%B6rax.mhd", "Thörax.mhd"),
+        ("; filename=\"a.mhd\"; filename*=UTF-8''b.mhd", "a.mhd"),
+    ],
+)
+def test_every_way_to_name_a_file(tmp_path: Path, parameters: str, name: str) -> None:
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="files"{parameters}\r\n\r\n'.encode()
+    upload = receive(body(head + b"scan\r\n"), folder=tmp_path)
+    assert [file.name for file in upload.files] == [name]
+    assert upload.files[0].path.read_bytes() == b"scan"
+
+
 LONG_HEADER = b"X-Long: " + b"y" * 5000 + b"\r\n"
 MANY_HEADERS = b"".join(f"X-{n}: y\r\n".encode() for n in range(20))
 REFUSED = {

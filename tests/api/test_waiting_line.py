@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 import pytest
 
@@ -20,6 +20,11 @@ async def stays() -> dict[str, object]:
 async def hangs_up() -> dict[str, object]:
     """``receive`` of a client that is gone."""
     return {"type": "http.disconnect"}
+
+
+def run(scenario: Coroutine[None, None, None]) -> None:
+    """Run to the end, which a line that is stuck does not reach."""
+    asyncio.run(asyncio.wait_for(scenario, timeout=30))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -65,7 +70,7 @@ def test_work_runs_one_at_a_time_in_the_order_of_arrival() -> None:
         assert [result for result, _ in answers] == list("abcdef")
         assert line.waiting == 0
 
-    asyncio.run(scenario())
+    run(scenario())
     assert order == list("abcdef")
 
 
@@ -77,7 +82,7 @@ def test_the_event_loop_turns_while_work_blocks() -> None:
         go.set()
         assert (await task)[0] is True
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_a_hang_up_in_the_line_gives_up_the_turn() -> None:
@@ -99,7 +104,7 @@ def test_a_hang_up_in_the_line_gives_up_the_turn() -> None:
         go.set()
         await asyncio.gather(first, last)
 
-    asyncio.run(scenario())
+    run(scenario())
     assert ran == ["last"]
 
 
@@ -124,7 +129,7 @@ def test_a_hang_up_during_the_work_tells_it_and_waits_for_its_end() -> None:
             await task
         assert (await line.run(lambda _: "free", stays))[0] == "free"
 
-    asyncio.run(scenario())
+    run(scenario())
     assert ended == [True]
 
 
@@ -139,4 +144,4 @@ def test_a_fault_of_the_work_reaches_the_caller_and_frees_the_device() -> None:
             await line.run(fails, stays)
         assert (await line.run(lambda _: "free", stays))[0] == "free"
 
-    asyncio.run(scenario())
+    run(scenario())

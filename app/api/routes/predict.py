@@ -138,24 +138,22 @@ def parse_fields(fields: list[tuple[str, str]]) -> PredictOptions:
         Naming each field that is unknown, repeated or does not fit.
     """
     gathered: dict[str, Any] = {}
-    misplaced = []
+    repeated = []
     for name, value in fields:
         if not value:
             continue  # browsers send an empty field for what was left blank
         if name == "allow_repairs":
             gathered.setdefault(name, []).extend(part.strip() for part in value.split(","))
-        elif name == FILES_FIELD:
-            misplaced.append(FieldFault(field=name, message="Must be a file part: its header needs a file name."))
         elif name in gathered:
-            misplaced.append(FieldFault(field=name, message="May be given once."))
+            repeated.append(FieldFault(field=name, message="May be given once."))
         else:
             gathered[name] = value
     try:
         options = PredictOptions.model_validate(gathered)
     except ValidationError as error:
-        raise InvalidFields("A form field does not fit; errors name it.", _faults(error) + misplaced) from None
-    if misplaced:
-        raise InvalidFields("A form field is not in its place; errors name it.", misplaced)
+        raise InvalidFields("A form field does not fit; errors name it.", _faults(error) + repeated) from None
+    if repeated:
+        raise InvalidFields("A form field is repeated; errors name it.", repeated)
     return options
 
 
