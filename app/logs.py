@@ -22,7 +22,6 @@ from app.imaging.errors import LungNoduleError
 _QUOTING_LOGGERS = ("pydicom", "py.warnings", "pylibjpeg", "openjpeg", "gdcm", "SimpleITK", "python_multipart")
 """Loggers of libraries that may put parts of a file or a request into their text."""
 
-_KEPT = frozenset({"level", "logger", "timestamp", "request_id"})
 _WITHHELD = "message withheld: it may quote the file"
 
 
@@ -78,8 +77,7 @@ def withhold_quoted_text(_logger: object, _method: str, event: dict[str, Any]) -
     """Processor: drop the text of loggers that quote what they read."""
     name = str(event.get("logger", ""))
     if name.split(".", maxsplit=1)[0] in _QUOTING_LOGGERS or name in _QUOTING_LOGGERS:
-        kept = {key: event[key] for key in event if key in _KEPT or key.startswith("_")}
-        return kept | {"event": _WITHHELD, "category": _warning_category(str(event.get("event", "")))}
+        return event | {"event": _WITHHELD, "category": _warning_category(str(event.get("event", "")))}
     return event
 
 
