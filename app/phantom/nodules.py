@@ -195,8 +195,9 @@ def _filled(
     subvoxel = max(_SUBVOXEL_MM, shape.scale_mm / 10.0)
     fine = np.maximum(2, np.ceil(grid.spacing_zyx_mm / subvoxel)).astype(int)
     places = [start[a] + (np.arange(size[a] * fine[a]) + 0.5) / fine[a] - 0.5 for a in range(3)]
-    index = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).reshape(-1, 3)
-    level = shape.level(grid.to_patient(index).astype(np.float32)).reshape([len(p) for p in places])
+    z, y, x = (place[:, None] * grid.affine[:3, axis] for axis, place in enumerate(places))
+    points = z[:, None, None] + y[:, None] + x + grid.origin_lps_mm
+    level = shape.level(points.reshape(-1, 3).astype(np.float32)).reshape(points.shape[:3])
     sigma = PSF_SIGMA_MM / (grid.spacing_zyx_mm / fine)
     blocks = [n for pair in zip(size, fine, strict=True) for n in pair]
 
@@ -232,8 +233,10 @@ def _candidates(rng: np.random.Generator, spec: NoduleSpec, vessels: Tubes) -> N
 def _relative_radius(
     directions: NDArray[np.floating], lobes: NDArray[np.float64], height: float
 ) -> NDArray[np.floating]:
-    bumps = np.exp(5.0 * (directions @ lobes.T.astype(directions.dtype) - 1.0)).sum(axis=1)
-    return np.asarray(1.0 + height * (bumps - 0.5))
+    x, y, z = directions.T
+    # One lobe at a time: a matrix product would wake every thread of the library for a few columns.
+    bumps = [np.exp(5.0 * (x * a + y * b + z * c - 1.0)) for a, b, c in lobes.tolist()]
+    return np.asarray(1.0 + height * (sum(bumps, np.zeros_like(x)) - 0.5))
 
 
 def _directions(rng: np.random.Generator, count: int) -> NDArray[np.float64]:

@@ -89,16 +89,14 @@ def _tree(rng: np.random.Generator, root_mm: Points, side: float, ends: int, dep
         reach = np.linalg.norm(nodes[:used] - target, axis=1)
         nearest = int(np.argmin(reach + _PATH_SHARE * path[:used]))
         pieces = max(1, round(float(reach[nearest]) / _NODE_SPACING_MM))
-        step = (target - nodes[nearest]) / pieces
         bend = rng.normal(0.0, 0.07 * float(reach[nearest]), 3)
-        previous = nearest
-        start = nodes[nearest].copy()
-        for k in range(1, pieces + 1):
-            nodes[used] = start + step * k + bend * np.sin(np.pi * k / pieces)
-            parents[used] = previous
-            path[used] = path[previous] + np.linalg.norm(nodes[used] - nodes[previous])
-            previous, used = used, used + 1
-        is_end[previous] = True
+        share = np.arange(1, pieces + 1) / pieces
+        new = slice(used, used + pieces)
+        nodes[new] = nodes[nearest] + share[:, None] * (target - nodes[nearest]) + np.sin(np.pi * share)[:, None] * bend
+        parents[new] = [nearest, *range(used, used + pieces - 1)]
+        path[new] = path[nearest] + share * reach[nearest]
+        used += pieces
+        is_end[used - 1] = True
     ends_beyond = is_end[:used].astype(float)
     for node in range(used - 1, 0, -1):
         ends_beyond[parents[node]] += ends_beyond[node]
