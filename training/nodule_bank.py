@@ -18,6 +18,8 @@ from training.nodule_blocks import Kind, Nodule, nodule_from_stack, nodule_kind
 
 EVALUATION_PATIENTS = frozenset({"LIDC-IDRI-0001", "LIDC-IDRI-0002", "LIDC-IDRI-0028", "LIDC-IDRI-0306"})
 """Their scans are the backgrounds; their nodules never enter a bank."""
+BANK_FORMAT = 3
+"""Raised whenever what a bank file holds changes in meaning or in making; files of another format are made anew."""
 MAX_DIAMETER_MM = 34.0
 MIN_READERS = 2
 """A nodule without HU from LUNA16 (it lists those of 3 readers and more) enters if this many readers outlined it."""
@@ -77,7 +79,7 @@ class NoduleBank:
 def load_nodule_bank(
     data: Path, *, cache: Path | None = None, exclude: Collection[str] = EVALUATION_PATIENTS
 ) -> NoduleBank:
-    """Make the bank from the shared data, or read it back from ``cache`` when that file exists.
+    """Make the bank from the shared data, or read it back from ``cache`` when that file is of this format.
 
     Parameters
     ----------
@@ -89,7 +91,7 @@ def load_nodule_bank(
     exclude
         Patients left out besides `EVALUATION_PATIENTS`, which always are.
     """
-    if cache is not None and cache.exists():
+    if cache is not None and cache.exists() and _format_of(cache) == BANK_FORMAT:
         bank = read_bank(cache)
     else:
         calibration = calibrate(data)
@@ -101,22 +103,33 @@ def load_nodule_bank(
 
 
 def write_bank(bank: NoduleBank, path: Path) -> None:
-    """Store a bank in one `.npz` file."""
+    """Store a bank in one `.npz` file, put in place with one rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    half_written = path.with_suffix(".part.npz")
     facts = [
         {k: v for k, v in vars(n).items() if k not in {"hu", "distance_mm"}} | {"shape": n.hu.shape}
         for n in bank.nodules
     ]
     np.savez_compressed(
-        path,
+        half_written,
+        format=np.asarray(BANK_FORMAT),
         hu=np.concatenate([n.hu.ravel() for n in bank.nodules]),
         distance_mm=np.concatenate([n.distance_mm.ravel() for n in bank.nodules]),
         facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
     )
+    half_written.replace(path)
 
 
 def read_bank(path: Path) -> NoduleBank:
-    """Read what `write_bank` wrote."""
+    """Read what `write_bank` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is of another format.
+    """
+    if _format_of(path) != BANK_FORMAT:
+        raise ValueError(f"{path} is a bank of format {_format_of(path)}, expected {BANK_FORMAT}: delete it")
     with np.load(path) as stored:
         hu, distance = stored["hu"], stored["distance_mm"]
         facts = json.loads(stored["facts"].tobytes())
@@ -128,6 +141,11 @@ def read_bank(path: Path) -> NoduleBank:
         nodules.append(Nodule(**blocks, wall_zyx=None if wall is None else tuple(wall), **fact))
         start = cut.stop
     return NoduleBank(tuple(nodules))
+
+
+def _format_of(path: Path) -> int:
+    with np.load(path) as stored:
+        return int(stored["format"]) if "format" in stored else 0
 
 
 def slice_spacings_mm() -> dict[str, float]:

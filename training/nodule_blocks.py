@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,17 +102,13 @@ def nodule_from_stack(hu: Block, outline: NDArray[np.bool_], spacing_mm: tuple[f
         None where the outline is empty or runs out of the slices' field of view.
     """
     outline = _largest_part(outline)
-    rows, columns = np.flatnonzero(outline.any((0, 2))), np.flatnonzero(outline.any((0, 1)))
-    if not len(rows) or min(rows[0], columns[0]) < 3:
-        return None
-    if rows[-1] >= hu.shape[1] - 3 or columns[-1] >= hu.shape[2] - 3:
+    if not _inside_view(outline):
         return None
     lung_hu = _lung_value(hu, outline)
-    caps = 2 + int(np.ceil(MARGIN_MM / spacing_mm[0]))
+    caps = _caps(spacing_mm)
     hu = np.pad(hu, ((caps, caps), (0, 0), (0, 0)), constant_values=lung_hu)
-    outline = np.pad(outline, ((caps, caps), (0, 0), (0, 0)))
-    sampling = np.asarray([spacing_mm[0], spacing_mm[1], spacing_mm[1]])
-    block, distance = _isotropic(hu, _signed_distance(outline, sampling), sampling)
+    distance, resample = _isotropic_distance(outline, spacing_mm)
+    block = resample(hu)
     wall = _wall(block, distance)
     direction, reach = _wall_contact(wall, distance)
     return Nodule(
@@ -124,6 +121,20 @@ def nodule_from_stack(hu: Block, outline: NDArray[np.bool_], spacing_mm: tuple[f
         wall_distance_mm=reach,
         slice_spacing_mm=spacing_mm[0],
     )
+
+
+def distance_from_outline(outline: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> Block | None:
+    """Signed distance in mm on an isotropic block around the largest part of an outline; None where it is empty.
+
+    Parameters
+    ----------
+    outline
+        (slices, rows, columns) with at least three empty pixels around it in-plane.
+    spacing_mm
+        Slice spacing, pixel spacing.
+    """
+    outline = _largest_part(outline)
+    return _isotropic_distance(outline, spacing_mm)[0] if _inside_view(outline) else None
 
 
 def _largest_part(outline: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -148,17 +159,37 @@ def _signed_distance(outline: NDArray[np.bool_], sampling: NDArray[np.float64]) 
     return np.asarray(np.where(outline, half - inside, outside - half), dtype=np.float32)
 
 
-def _isotropic(hu: Block, distance: Block, sampling: NDArray[np.float64]) -> tuple[Block, Block]:
-    """Resample both, centred on the outline's centroid, with `MARGIN_MM` around it."""
-    center = np.asarray(ndimage.center_of_mass(distance < 0))
-    reach_mm = (np.abs(np.stack(np.nonzero(distance < 0)) - center[:, None]).max(axis=1) * sampling) + MARGIN_MM
+def _inside_view(outline: NDArray[np.bool_]) -> bool:
+    """Whether there is an outline and it keeps three pixels from the border of its slices."""
+    rows, columns = np.flatnonzero(outline.any((0, 2))), np.flatnonzero(outline.any((0, 1)))
+    if not len(rows):
+        return False
+    first, last = min(rows[0], columns[0]), max(rows[-1] - outline.shape[1], columns[-1] - outline.shape[2])
+    return bool(first >= 3 and last < -3)
+
+
+def _caps(spacing_mm: tuple[float, float]) -> int:
+    """Empty slices added above and below."""
+    return 2 + int(np.ceil(MARGIN_MM / spacing_mm[0]))
+
+
+def _isotropic_distance(
+    outline: NDArray[np.bool_], spacing_mm: tuple[float, float]
+) -> tuple[Block, Callable[[Block], Block]]:
+    """Signed distance around the outline's centroid with `MARGIN_MM`, and the resampling for slices padded alike."""
+    sampling = np.asarray([spacing_mm[0], spacing_mm[1], spacing_mm[1]])
+    caps = _caps(spacing_mm)
+    outline = np.pad(outline, ((caps, caps), (0, 0), (0, 0)))
+    center = np.asarray(ndimage.center_of_mass(outline))
+    reach_mm = np.abs(np.stack(np.nonzero(outline)) - center[:, None]).max(axis=1) * sampling + MARGIN_MM
     radius = np.ceil(reach_mm / BLOCK_SPACING_MM).astype(int)
     matrix = BLOCK_SPACING_MM / sampling
     offset, shape = center - radius * matrix, tuple(int(n) for n in 2 * radius + 1)
-    block, signed = (
-        ndimage.affine_transform(array, matrix, offset, shape, order=1, mode="nearest") for array in (hu, distance)
-    )
-    return block, signed
+
+    def resample(array: Block) -> Block:
+        return np.asarray(ndimage.affine_transform(array, matrix, offset, shape, order=1, mode="nearest"))
+
+    return resample(_signed_distance(outline, sampling)), resample
 
 
 def _wall(hu: Block, distance_mm: Block) -> NDArray[np.bool_]:

@@ -167,6 +167,16 @@ def test_a_bank_comes_back_from_its_file_as_it_was(tmp_path):
             assert getattr(after, name) == getattr(before, name)
 
 
+def test_a_bank_file_of_another_format_is_refused_and_made_anew(tmp_path):
+    write_data(tmp_path, ["LIDC-IDRI-0900", "LIDC-IDRI-0901"], np.random.default_rng(6))
+    cache = tmp_path / "bank.npz"
+    np.savez(cache, format=np.asarray(1))
+    with pytest.raises(ValueError, match="format 1"):
+        read_bank(cache)
+    assert len(load_nodule_bank(tmp_path, cache=cache).nodules) == 2
+    assert len(read_bank(cache).nodules) == 2
+
+
 def test_pick_follows_size_and_wall(tmp_path):
     nodules = []
     for seed, wall in ((0, 1), (1, 32)):
