@@ -80,13 +80,19 @@ def inserted_tiles(data: Path, bank: NoduleBank, scans: Iterable[str], rng: np.r
     return tiles
 
 
-def phantom_tiles(count: int, seed: int) -> list[Tile]:
-    """Nodules of synthetic chests."""
+def phantom_tiles(
+    count: int,
+    seed: int,
+    *,
+    shape_zyx: tuple[int, int, int] = (128, 256, 360),
+    spacing_zyx_mm: tuple[float, float, float] = (2.0, 1.0, 1.0),
+) -> list[Tile]:
+    """Nodules of synthetic chests, at least ``count``."""
     spec = CropSpec(spacing_mm=1.0, size_px=SIDE_MM, slice_offsets_mm=(0.0,), window_hu=WINDOW_HU)
     tiles: list[Tile] = []
     while len(tiles) < count:
         made = phantom_ct(
-            shape_zyx=(128, 256, 360), spacing_zyx_mm=(2.0, 1.0, 1.0), nodule_count=12, seed=seed + len(tiles)
+            shape_zyx=shape_zyx, spacing_zyx_mm=spacing_zyx_mm, nodule_count=min(count, 12), seed=seed + len(tiles)
         )
         planes = sample_crops(made.volume, [n.center_lps_mm for n in made.nodules], spec)[:, 0]
         low, high = WINDOW_HU
@@ -101,7 +107,7 @@ def draw_sheet(bands: dict[str, list[Tile]], rng: np.random.Generator, *, column
     """One band for each kind of source, its tiles drawn at random and sorted by diameter."""
     mpl.rcParams["font.size"] = 6
     figure = Figure(figsize=(columns * 1.05, len(bands) * rows * 1.22), layout="constrained")
-    parts = np.atleast_1d(figure.subfigures(len(bands), 1))
+    parts = figure.subfigures(len(bands), 1, squeeze=False).ravel()
     for part, (name, tiles) in zip(parts, bands.items(), strict=True):
         part.suptitle(name, fontsize=8, x=0.01, ha="left")
         chosen = [tiles[i] for i in rng.permutation(len(tiles))[: rows * columns]]

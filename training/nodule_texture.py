@@ -112,7 +112,7 @@ def _spicules(distance_mm: Block, rating: float, rng: np.random.Generator) -> Bl
         strand = np.clip(0.5 + (radius * taper - across) / BLOCK_SPACING_MM, 0.0, 1.0) * (along > 0)
         share = np.maximum(share, strand * (taper > 0))
     # inside, the interior's own texture shows
-    return share * np.clip(distance_mm / BLOCK_SPACING_MM + 1.5, 0.0, 1.0)
+    return np.asarray(share * np.clip(distance_mm / BLOCK_SPACING_MM + 1.5, 0.0, 1.0), dtype=np.float32)
 
 
 def _smooth_noise(shape: tuple[int, ...], grain_mm: float, rng: np.random.Generator) -> Block:
