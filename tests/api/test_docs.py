@@ -128,5 +128,7 @@ def test_the_example_is_an_answer_whose_coordinates_agree(document: dict[str, An
 
 def test_paths_in_the_description_carry_the_prefix(serve: Serve) -> None:
     client = serve(root_path="/ct")
-    assert client.get("/openapi.json").json()["servers"] == [{"url": "/ct"}]
-    assert client.get("/", follow_redirects=False).headers["location"] == "/ct/docs"
+    assert client.get("/ct/openapi.json").json()["servers"] == [{"url": "/ct"}]
+    assert client.get("/ct/", follow_redirects=False).headers["location"] == "/ct/docs"
+    assert client.get("/ct/static/page.css").status_code == 200
+    assert client.get("/ct/absent").json()["type"] == "/ct/problems#not_found"
