@@ -35,11 +35,13 @@ def inflated(file: ScanFile, dataset_offset: int, scratch: Path, limits: ReadLim
     UnreadableScan
         ``truncated`` or ``damaged_header``.
     """
-    cap = max(limits.min_ratio_bytes, int(limits.max_compression_ratio * file.size))
-    cap = min(cap, limits.max_total_bytes)
     engine = zlib.decompressobj(-zlib.MAX_WBITS)
-    path = scratch / f"inflated-{file.index}"
-    with path.open("xb") as out:
+    path = scratch / "inflated"
+    # One file for all, so that its size is the total.
+    with path.open("ab") as out:
+        start = out.tell()
+        cap = max(limits.min_ratio_bytes, int(limits.max_compression_ratio * file.size))
+        cap = min(cap, limits.max_total_bytes - start)
         out.write(_file_meta())
         pending, position = b"", dataset_offset
         while not engine.eof:
@@ -53,14 +55,14 @@ def inflated(file: ScanFile, dataset_offset: int, scratch: Path, limits: ReadLim
             except zlib.error as fault:
                 raise damaged(file, "its deflated dataset cannot be inflated") from fault
             pending = engine.unconsumed_tail
-            if out.tell() > cap:
+            if out.tell() - start > cap:
                 raise UploadTooLarge(
                     f"File {file.index} inflates to over {cap} bytes, which is more than is read.",
                     code="compression_ratio",
                     values={"file": file.index, "max_bytes": cap},
                 )
-        size = out.tell()
-    return ScanFile(file.index, file.name, path, 0, size)
+        size = out.tell() - start
+    return ScanFile(file.index, file.name, path, start, size)
 
 
 def _file_meta() -> bytes:

@@ -20,7 +20,7 @@ from pydicom.tag import BaseTag
 
 from app.imaging import dicom_values as values
 from app.imaging.dicom_deflate import inflated
-from app.imaging.dicom_values import HeaderBytes, ReadBudget
+from app.imaging.dicom_values import BudgetSpentError, HeaderBytes, ReadBudget
 from app.imaging.enhanced import FUNCTIONAL_GROUPS, frames_of
 from app.imaging.inputs import ScanFile
 from app.imaging.read_options import ReadLimits
@@ -85,7 +85,7 @@ def lacks_preamble(head: bytes) -> bool:
     return head[:2] in (b"\x02\x00", b"\x08\x00") and head[2:4] in (b"\x00\x00", b"\x05\x00", b"\x08\x00", b"\x16\x00")
 
 
-def read_slice_headers(file: ScanFile, scratch: Path, limits: ReadLimits) -> list[SliceHeader]:
+def read_slice_headers(file: ScanFile, scratch: Path, limits: ReadLimits, budget: ReadBudget) -> list[SliceHeader]:
     """Headers of the slices in one DICOM file: one, or one for each frame of an Enhanced image.
 
     Parameters
@@ -95,7 +95,9 @@ def read_slice_headers(file: ScanFile, scratch: Path, limits: ReadLimits) -> lis
     scratch
         Folder where a deflated dataset is inflated.
     limits
-        Bytes and elements of a header.
+        Bytes of a header, and of an inflated dataset.
+    budget
+        Reads left for all files of the upload; spent here.
 
     Raises
     ------
@@ -104,29 +106,30 @@ def read_slice_headers(file: ScanFile, scratch: Path, limits: ReadLimits) -> lis
     UploadTooLarge
         ``compression_ratio``, for a deflated dataset.
     """
-    fault: BaseException | None = None
     with pydicom_silenced():
         try:
-            return _parsed(file, scratch, limits)
+            return _parsed(file, scratch, limits, budget)
+        except BudgetSpentError:
+            code, why = "header_too_large", "the headers have more elements than are read"
         except _PARSE_FAULTS as caught:
-            fault = caught.with_traceback(None)
+            code, why = "damaged_header", f"its header cannot be parsed ({type(caught).__name__})"
     # Raised here, so that the cause, whose text may quote a tag value, is not chained to it.
-    raise damaged(file, f"its header cannot be parsed ({type(fault).__name__})")
+    raise damaged(file, why, code)
 
 
-def _parsed(file: ScanFile, scratch: Path, limits: ReadLimits) -> list[SliceHeader]:
+def _parsed(file: ScanFile, scratch: Path, limits: ReadLimits, budget: ReadBudget) -> list[SliceHeader]:
     window = min(file.size, _FIRST_WINDOW_BYTES)
     while True:
-        stream = HeaderBytes(file.read(0, window), ReadBudget(limits.max_header_reads))
+        stream = HeaderBytes(file.read(0, window), budget)
         stream.seek(_PREAMBLE_BYTES)
         meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_after_file_meta)
         uid = values.uid(meta, 0x00020010)
         if uid == DEFLATED_LITTLE:
-            return _parsed(inflated(file, stream.tell(), scratch, limits), scratch, limits)
+            return _parsed(inflated(file, stream.tell(), scratch, limits), scratch, limits, budget)
         syntax = TRANSFER_SYNTAXES.get(uid or "")
         dataset, pixels = _read_to_pixels(stream, syntax)
         if not stream.overran:
-            return _slice_headers(file, syntax, dataset, pixels, stream.budget)
+            return _slice_headers(file, syntax, dataset, pixels, budget)
         if window == file.size:
             raise damaged(file, "it ends within its header", code="truncated")
         if window >= limits.max_header_bytes:

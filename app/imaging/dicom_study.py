@@ -12,6 +12,7 @@ from app.imaging.acceptance import AcceptanceReport, Notice
 from app.imaging.dicom_geometry import Stack
 from app.imaging.dicom_headers import read_slice_headers
 from app.imaging.dicom_pixels import read_hu
+from app.imaging.dicom_values import ReadBudget
 from app.imaging.errors import UnsupportedFormat
 from app.imaging.inputs import ScanFile
 from app.imaging.quality import quality_warnings, volume_warnings
@@ -75,8 +76,10 @@ def _headers(files: Sequence[ScanFile], scratch: Path, options: ReadOptions) -> 
     """Headers of all slices, and notices about directories."""
     headers: list[SliceHeader] = []
     directories = []
+    limits = options.limits
+    budget = ReadBudget(limits.max_header_reads + limits.header_reads_per_file * len(files))
     for done, file in enumerate(files, start=1):
-        found = read_slice_headers(file, scratch, options.limits)
+        found = read_slice_headers(file, scratch, limits, budget)
         if found[0].sop_class_uid == _DICOMDIR_STORAGE:
             directories.append(Notice("dicomdir", "A DICOMDIR is not followed.", {"file": file.index}))
         else:

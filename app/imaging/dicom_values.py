@@ -23,9 +23,13 @@ _CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
 _SHORT_TEXT = re.compile(r"[A-Za-z0-9 _+./-]{1,64}")
 
 
+class BudgetSpentError(Exception):
+    """The headers have more elements than are read."""
+
+
 @dataclass
 class ReadBudget:
-    """How many reads the headers of one file may still cost.
+    """How many reads the headers of an upload may still cost.
 
     Every element and every sequence item costs at least one, so this bounds the objects pydicom makes: 8 bytes of
     file can otherwise become 700 bytes of memory.
@@ -34,10 +38,10 @@ class ReadBudget:
     left: int
 
     def spend(self) -> None:
-        """Take one; ValueError when none is left."""
+        """Take one; BudgetSpentError when none is left."""
         self.left -= 1
         if self.left < 0:
-            raise ValueError("the header has more elements than are read")
+            raise BudgetSpentError
 
 
 class HeaderBytes(io.BytesIO):
@@ -46,12 +50,12 @@ class HeaderBytes(io.BytesIO):
     def __init__(self, data: bytes, budget: ReadBudget) -> None:
         super().__init__(data)
         self._length = len(data)
-        self.budget = budget
+        self._budget = budget
         self.overran = False
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read as `io.BytesIO` does."""
-        self.budget.spend()
+        self._budget.spend()
         data = super().read(size)
         # pydicom asks for the 8 bytes of a next element to find the end: only that may find nothing.
         if size is not None and len(data) < size and (data or size != 8):

@@ -37,7 +37,9 @@ class ReadLimits:
     max_header_bytes: int = 64 * MIB
     """What comes before the pixel data of one DICOM file."""
     max_header_reads: int = 600_000
-    """Reads of an element or item that the header of one DICOM file may cost."""
+    """Reads of an element or item that all DICOM headers together may cost; see also the next."""
+    header_reads_per_file: int = 4_000
+    """Added to ``max_header_reads`` for each DICOM file."""
     min_slices: int = 20
     """Fewer do not show a lung."""
     min_coverage_mm: float = 60.0

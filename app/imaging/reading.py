@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.imaging.acceptance import AcceptanceReport, Notice
@@ -96,7 +96,9 @@ def _received(files: Sequence[InputFile], scratch: Path, limits: ReadLimits) -> 
         index = len(found) + len(ignored)
         scan_file = ScanFile(index, plain_name(file.name or file.path.name), file.path, 0, file.path.stat().st_size)
         if is_zip(scan_file.read(0, 4)):
-            unpacked = unpack(scan_file, scratch, limits, index)
+            # What earlier archives took is gone: many archives are no way around the limits.
+            left = limits.max_total_bytes - sum(each.size for each in found)
+            unpacked = unpack(scan_file, scratch, replace(limits, max_total_bytes=max(0, left)), index)
             found += unpacked.files
             ignored += unpacked.ignored
         elif scan_file.size:

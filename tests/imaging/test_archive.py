@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.imaging.archive import Unpacked, is_zip, unpack
@@ -56,7 +56,6 @@ def refusal(unpacked: Callable[[bytes], Unpacked], data: bytes) -> ScanError:
     return caught.value
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=2000), min_size=1, max_size=8), st.data())
 def test_members_come_back(tmp_path_factory: pytest.TempPathFactory, members: list[bytes], data: st.DataObject) -> None:
     buffer = io.BytesIO()
@@ -148,7 +147,6 @@ def test_other_methods(unpacked: Callable[[bytes], Unpacked]) -> None:
     assert refusal(unpacked, zipped({"a": b"x" * 100}, zipfile.ZIP_LZMA)).code == "zip_method"
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 400))
 def test_damage_is_told_or_harmless(tmp_path_factory: pytest.TempPathFactory, junk: bytes, at: int) -> None:
     data = zipped({"a": bytes(range(256)), "b": b"text" * 30})
@@ -189,6 +187,13 @@ def test_several_archives_make_one_upload(tmp_path: Path) -> None:
     volume, report = read_ct([tmp_path / "0.zip", tmp_path / "1.zip"], options())
     assert (volume.hu == tiny_ct().hu).all()
     assert report.files_received == 8
+
+
+def test_many_archives_are_no_way_around_the_limits(tmp_path: Path) -> None:
+    for i in range(3):
+        (tmp_path / f"{i}.zip").write_bytes(zipped({"a": b"0123456789" * 10}))
+    with pytest.raises(UploadTooLarge):
+        read_ct(tmp_path, options(limits=ReadLimits(max_total_bytes=250)))
 
 
 def test_told_from_other_files() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.imaging.dicom_geometry import Stack, stack_slices
@@ -51,7 +51,6 @@ grids = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(grids, st.randoms(use_true_random=False))
 def test_any_oblique_grid_comes_back_from_shuffled_slices(grid: Grid, shuffler: Any) -> None:
     headers = slice_headers(grid)
@@ -62,7 +61,6 @@ def test_any_oblique_grid_comes_back_from_shuffled_slices(grid: Grid, shuffler: 
     assert (stack.interpolated, stack.ignored, stack.repairs, stack.warnings) == ((), (), (), ())
 
 
-@settings(deadline=None)
 @given(grids)
 def test_rounded_header_values_are_tolerated(grid: Grid) -> None:
     headers = [
@@ -77,7 +75,6 @@ def test_rounded_header_values_are_tolerated(grid: Grid) -> None:
     np.testing.assert_allclose(stacked(headers).grid.to_patient(corners), grid.to_patient(corners), atol=0.02)
 
 
-@settings(deadline=None)
 @given(grids, st.data())
 def test_index_to_patient_and_back(grid: Grid, data: st.DataObject) -> None:
     found = stacked(slice_headers(grid)).grid

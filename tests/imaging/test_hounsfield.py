@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -22,7 +22,6 @@ def hu(stored: np.ndarray, pixel_format: PixelFormat, slope: float = 1.0, interc
     return out
 
 
-@settings(deadline=None)
 @given(
     arrays(np.uint16, (4, 5)),
     st.integers(1, 16),

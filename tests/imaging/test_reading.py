@@ -7,6 +7,7 @@ import random
 import tempfile
 import warnings
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -243,6 +244,18 @@ def test_series_named_by_the_caller(tmp_path: Path) -> None:
         read_ct(tmp_path, options(series_uid="1.2.3"))
     assert caught.value.code == "series_not_found"
     assert uid in caught.value.values["series_instance_uids"]
+
+
+def test_scans_are_read_side_by_side(tmp_path: Path) -> None:
+    """pydicom is silenced through filters that belong to the whole process: each thread puts them back."""
+    write_tiny(tmp_path)
+    filters = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: read_ct(tmp_path, options())[0], range(8)))
+    for volume in found:
+        assert_same(volume, tiny_ct())
+    assert list(warnings.filters) == filters
+    assert not logging.getLogger("pydicom").disabled
 
 
 def test_missing_path_is_the_callers_mistake(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ STUDY = [
 ]  # fmt: skip
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.permutations(STUDY))
 def test_the_choice_does_not_depend_on_the_order_of_files(study: list[list[SliceHeader]]) -> None:
     choice = chosen(*study)

@@ -287,7 +287,7 @@ HEADERS: list[Callable[[], bytes]] = [
 ]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(range(3)), st.integers(0, 352), st.binary(max_size=40))
 def test_any_damage_to_a_header_is_told(tmp_path: Path, which: int, at: int, junk: bytes) -> None:
     data = HEADERS[which]()
