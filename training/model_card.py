@@ -14,8 +14,8 @@ KNOWN_FAILURES = (
         "were hardly in the training data."
     ),
     (
-        "Inserted nodules are real nodules in other lungs, not real findings: sensitivity on them is an estimate of what "
-        "LUNA16 would give, not LUNA16's figure."
+        "Inserted nodules are real nodules in other lungs, not real findings: sensitivity on them estimates what LUNA16 "
+        "would give; it is not LUNA16's figure."
     ),
     "No pathology: malignancy is radiologists' suspicion. No children, no contrast-phase study, no follow-up scans.",
 )
@@ -42,8 +42,8 @@ def model_card(manifest: ModelManifest) -> str:
         "## Meaning of the probabilities",
         "",
         (
-            "Nodule: probability that a LUNA16 candidate at this place is a nodule of 3 mm or more that at least three of "
-            "four radiologists accepted, calibrated on candidates of which about one in ten is."
+            "Nodule: probability that a LUNA16 candidate at this place is a nodule of 3 mm or more that at least "
+            "three of four radiologists accepted, calibrated on candidates of which about one in ten is."
         ),
         "",
         f"Malignancy: {manifest.malignancy.meaning}",

@@ -81,6 +81,7 @@ def train_characteriser(config: TrainingConfig, data: CharacteriserData, folder:
             range(start, settings.steps), initial=start, total=settings.steps, desc=folder.name, mininterval=20
         ):
             rng = np.random.default_rng((seed, step))
+            torch.manual_seed(int(rng.integers(2**62)))  # dropout, so that a resumed run drops what a whole one would
             losses = _losses(network, config, data, rng)
             total = losses["nodule"] + losses["mask"] + 0.5 * losses["malignancy"] + 0.5 * losses["attributes"]
             optimiser.zero_grad()
