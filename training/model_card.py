@@ -14,8 +14,8 @@ KNOWN_FAILURES = (
         "were hardly in the training data."
     ),
     (
-        "Inserted nodules are real nodules in other lungs, not real findings: sensitivity on them estimates what LUNA16 "
-        "would give; it is not LUNA16's figure."
+        "Inserted nodules are real nodules in other lungs, not real findings: sensitivity on them estimates what "
+        "LUNA16 would give; it is not LUNA16's figure."
     ),
     "No pathology: malignancy is radiologists' suspicion. No children, no contrast-phase study, no follow-up scans.",
 )
