@@ -103,7 +103,8 @@ def populate(
     hu = background.hu[cut].astype(np.float32)
     placed: list[InsertedNodule] = []
     for _ in range(count):
-        diameter, site = draw_diameter_mm(rng), draw_site(rng)
+        diameter = draw_diameter_mm(rng)
+        site = draw_site(rng, diameter)
         nodule = bank.pick(diameter, rng, at_wall=site == "pleura")
         existing = [n.moved(box[0]) for n in placed]
         center = choose_site(background, diameter, existing, rng, site=site, nodule=nodule, within=within)

@@ -17,6 +17,7 @@ Box = tuple[tuple[int, int, int], tuple[int, int, int]]
 """Start and stop index (z, y, x)."""
 
 SITE_SHARES: dict[Site, float] = {"free": 0.42, "vessel": 0.33, "pleura": 0.25}
+MIN_PLEURAL_MM = 4.5
 GAP_MM = 4.0
 """At least this much lung between two inserted nodules."""
 
@@ -81,9 +82,10 @@ def draw_diameter_mm(rng: np.random.Generator) -> float:
     return float(np.clip(np.exp(rng.normal(np.log(6.0), 0.42)), 3.0, 30.0))
 
 
-def draw_site(rng: np.random.Generator) -> Site:
-    """Free, at a vessel or at the pleura, by `SITE_SHARES`."""
-    return list(SITE_SHARES)[int(rng.choice(len(SITE_SHARES), p=list(SITE_SHARES.values())))]
+def draw_site(rng: np.random.Generator, diameter_mm: float) -> Site:
+    """Free, at a vessel or at the pleura, by `SITE_SHARES`; what would drown in the wall's blurred edge is free."""
+    site = list(SITE_SHARES)[int(rng.choice(len(SITE_SHARES), p=list(SITE_SHARES.values())))]
+    return "free" if site == "pleura" and diameter_mm < MIN_PLEURAL_MM else site
 
 
 def choose_site(

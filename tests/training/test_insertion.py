@@ -11,7 +11,7 @@ from training.insertion import insert, populate
 from training.lung_background import Background, Finding, NoiseModel, distance_to_findings, estimate_noise
 from training.nodule_bank import NoduleBank
 from training.nodule_blocks import BLOCK_SPACING_MM, MARGIN_MM, Nodule, soft_volume_mm3, sphere_diameter_mm
-from training.placement import choose_site, draw_diameter_mm
+from training.placement import SITE_SHARES, choose_site, draw_diameter_mm, draw_site
 
 LUNG_HU = -850.0
 
@@ -230,3 +230,11 @@ def test_diameters_cover_luna16():
     assert np.median(drawn) == pytest.approx(6.6, abs=0.5)
     assert np.mean((drawn > 4) & (drawn < 10)) > 0.6
     assert np.mean(drawn > 15) > 0.07
+
+
+def test_sites_by_their_shares_and_no_small_ones_at_the_pleura():
+    rng = np.random.default_rng(0)
+    drawn = [draw_site(rng, 8.0) for _ in range(4000)]
+    for site, share in SITE_SHARES.items():
+        assert drawn.count(site) / 4000 == pytest.approx(share, abs=0.03)
+    assert "pleura" not in {draw_site(rng, 3.5) for _ in range(200)}
