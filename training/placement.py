@@ -82,7 +82,7 @@ def draw_diameter_mm(rng: np.random.Generator) -> float:
     return float(np.clip(np.exp(rng.normal(np.log(6.0), 0.42)), 3.0, 30.0))
 
 
-def draw_site(rng: np.random.Generator, diameter_mm: float) -> Site:
+def draw_site(rng: np.random.Generator, diameter_mm: float = 8.0) -> Site:
     """Free, at a vessel or at the pleura, by `SITE_SHARES`; what would drown in the wall's blurred edge is free."""
     site = list(SITE_SHARES)[int(rng.choice(len(SITE_SHARES), p=list(SITE_SHARES.values())))]
     return "free" if site == "pleura" and diameter_mm < MIN_PLEURAL_MM else site
