@@ -161,7 +161,7 @@ class Nodule(_Answer):
     )
     bounding_box: BoundingBox = Field(description="Box around the nodule.")
     slices: tuple[NoduleSlice, ...] = Field(description="The box on every original slice that it touches.")
-    attributes: dict[str, float] = Field(
+    attributes: dict[str, Annotated[float, _rounded(5)]] = Field(
         description="Further outputs of the model, by name; what they mean is in the model's card."
     )
 
