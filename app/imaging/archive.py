@@ -6,6 +6,7 @@ the scratch folder, at an offset reserved from its declared size, which zlib is 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
@@ -81,6 +82,9 @@ def unpack(archive: ScanFile, scratch: Path, limits: ReadLimits, first_index: in
             wanted, ignored = _wanted(members, first_index)
             return Unpacked(_spooled(archive, opened, wanted, scratch), tuple(ignored))
     except _FAULTS as fault:
+        if isinstance(fault, OSError) and fault.errno != errno.EINVAL:
+            # A full disk is ours; seeking to where a damaged directory points is not.
+            raise
         raise UnreadableScan(
             f"File {archive.index} is a damaged zip archive. Pack and send it again.",
             code="zip_damaged",

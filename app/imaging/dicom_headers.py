@@ -112,6 +112,9 @@ def read_slice_headers(file: ScanFile, scratch: Path, limits: ReadLimits, budget
         except BudgetSpentError:
             code, why = "header_too_large", "the headers have more elements than are read"
         except _PARSE_FAULTS as caught:
+            if isinstance(caught, OSError) and caught.errno is not None:
+                # The disk's fault; pydicom's own have no number.
+                raise
             code, why = "damaged_header", f"its header cannot be parsed ({type(caught).__name__})"
     # Raised here, so that the cause, whose text may quote a tag value, is not chained to it.
     raise damaged(file, why, code)

@@ -169,11 +169,16 @@ def _decoded(header: SliceHeader, fragments: Sequence[Fragment] | None, child: P
     try:
         answer, payload = child.ask(request, max_bytes=layout.frame_bytes)
         # A frame of another size than the header says does not fit the shape: ValueError.
-        return np.asarray(payload.view(np.dtype(answer["dtype"])).reshape(layout.rows, layout.columns))
+        decoded = payload.view(np.dtype(answer["dtype"])).reshape(layout.rows, layout.columns)
+        return np.asarray(decoded.astype(np.int16 if layout.is_signed else np.uint16, copy=False))
     except (ChildFailedError, KeyError, TypeError, ValueError) as fault:
         raise UnreadableScan(
             f"The compressed pixels of file {header.file.index} cannot be decoded within the limits of memory and "
             "time. Send it again from its source, or uncompressed.",
             code="decode_failed",
-            values={"file": header.file.index, "frame": header.frame_number, "transfer_syntax": request["decoder"]},
+            values={
+                "file": header.file.index,
+                "frame": header.frame_number,
+                "transfer_syntax_uid": request["transfer_syntax_uid"],
+            },
         ) from fault

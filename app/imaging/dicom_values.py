@@ -71,9 +71,10 @@ class HeaderBytes(io.BytesIO):
 
 def encoded(dataset: Dataset, tag: int) -> bytes | None:
     """Encoded value of an element; None when absent, empty or a sequence."""
-    if tag not in dataset:
+    try:
+        element = dataset.get_item(tag)
+    except KeyError:
         return None
-    element = dataset.get_item(tag)
     return element.value or None if isinstance(element, RawDataElement) else None
 
 
