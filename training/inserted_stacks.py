@@ -69,7 +69,8 @@ def make_inserted_stacks(
 def _one_stack(
     background: Background, bank: NoduleBank, spec: CropSpec, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-    diameter, site = draw_diameter_mm(rng), draw_site(rng)
+    diameter = draw_diameter_mm(rng)
+    site = draw_site(rng, diameter)
     drawn = bank.pick(diameter, rng, at_wall=site == "pleura")
     center = choose_site(background, diameter, (), rng, site=site, nodule=drawn)
     if center is None:

@@ -1,9 +1,7 @@
 """LIDC nodules, every axial slice of each, as crops with the readers' masks and ratings.
 
 Grey values of the source were stretched slice by slice; `training.hu_calibration` recovers HU exactly where a LUNA16
-patch shows the same slice. For the rest an estimate has to do: grey 0 is the reconstruction's air, and the aerated
-lung around the nodule lies near -870 HU (5th to 95th percentile on the calibrated slices: -906 to -724). Random gain
-and offset in training are wider than its error.
+patch shows the same slice, `training.hu_estimation` estimates the rest.
 """
 
 from __future__ import annotations
@@ -17,9 +15,9 @@ from numpy.typing import NDArray
 from app.imaging.preprocessing import CropSpec
 from training.crops import CACHE_SIZE_PX, all_slices
 from training.hu_calibration import calibrate
+from training.hu_estimation import estimate_open_slices
 from training.nodule_bank import slice_spacings_mm
 
-AIR_HU, LUNG_HU = -1026.0, -870.0
 READERS = 4
 
 
@@ -55,13 +53,12 @@ class NoduleStacks:
 
 def load_nodule_stacks(data: Path, spec: CropSpec) -> NoduleStacks:
     """Read `lidc_nodule_slices.npz` below ``data``, calibrate it and resample it as the service does."""
-    calibration = calibrate(data)
+    calibration = estimate_open_slices(calibrate(data), data)
     with np.load(data / "lidc_nodule_slices.npz") as stored:
         images, readers, owner = stored["images"], stored["reader_count"], stored["nodule"]
         ratings, names = stored["ratings"], tuple(str(n) for n in stored["rating_names"])
         patient, series = stored["patient_id"], stored["series_uid"]
         pixel_mm, thickness_mm = stored["pixel_spacing_mm"], stored["slice_thickness_mm"]
-    low, high = estimate_missing(images, readers, calibration.low_hu, calibration.high_hu)
     known_mm = slice_spacings_mm()
     spacing = np.array([known_mm.get(str(u), float(t)) for u, t in zip(series, thickness_mm, strict=True)], np.float32)
     crops = np.empty((len(images), CACHE_SIZE_PX, CACHE_SIZE_PX), np.uint8)
@@ -71,25 +68,8 @@ def load_nodule_stacks(data: Path, spec: CropSpec) -> NoduleStacks:
     mask_spec = spec.model_copy(update={"window_hu": (0.0, 100.0)})
     for n in range(len(patient)):
         rows = slice(int(first[n]), int(first[n] + count[n]))
-        scale = ((high[rows] - low[rows]) / np.float32(255.0))[:, None, None]
-        hu = low[rows, None, None] + images[rows].astype(np.float32) * scale
+        hu = calibration.to_hu(images, rows)
         crops[rows] = all_slices(hu, float(pixel_mm[n]), float(spacing[n]), spec)
         covered = readers[rows].astype(np.float32) * (100.0 / READERS)
         fraction[rows] = all_slices(covered, float(pixel_mm[n]), float(spacing[n]), mask_spec)
     return NoduleStacks(crops, fraction, first, count, spacing, pixel_mm, patient, series, ratings, names)
-
-
-def estimate_missing(
-    images: NDArray[np.uint8],
-    readers: NDArray[np.uint8],
-    low_hu: NDArray[np.float32],
-    high_hu: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """HU of grey 0 and 255 for every slice; those that calibration left open from air and lung."""
-    low, high = low_hu.copy(), high_hu.copy()
-    for i in np.flatnonzero(~np.isfinite(low)):
-        around = images[i][readers[i] == 0]
-        lung_grey = max(float(np.percentile(around, 27)), 8.0) if len(around) else 32.0
-        low[i] = AIR_HU
-        high[i] = np.clip(AIR_HU + 255.0 * (LUNG_HU - AIR_HU) / lung_grey, 300.0, 3000.0)
-    return low, high

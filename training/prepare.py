@@ -21,7 +21,7 @@ from training.splits import Split, read_split, split_patients, write_split
 
 T = TypeVar("T")
 
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 """Raise it when what the cached arrays hold changes in a way that no configuration value shows."""
 
 

@@ -73,7 +73,9 @@ def test_losses_are_small_for_the_truth_and_large_for_silence():
     targets = make_targets(np.array([[16.0, 15.0, 17.0]]), np.array([REFERENCE_DIAMETER_MM * 2]), TAUGHT)
     batch = Targets(*(getattr(targets, f)[None] for f in ("heat", "weight", "offset", "log_size", "regress")))
     truth = detector_losses(Perfect(targets)(torch.empty(0)), batch)
-    silent = HeatMaps(torch.full_like(batch.heat, -6.0), torch.zeros_like(batch.offset), torch.zeros_like(batch.log_size))
+    silent = HeatMaps(
+        torch.full_like(batch.heat, -6.0), torch.zeros_like(batch.offset), torch.zeros_like(batch.log_size)
+    )
     silence = detector_losses(silent, batch)
     assert truth["heat"] < 0.5 < silence["heat"]
     assert truth["offset"] == truth["size"] == 0

@@ -5,6 +5,7 @@ import pytest
 
 from app.imaging.volume import CtVolume, Grid
 from training.inserted_scans import inserted_scan
+
 from tests.training.test_insertion import bank, ellipsoid_background  # isort: skip
 
 

@@ -15,7 +15,7 @@ from training.crops import CACHE_SIZE_PX, CandidatePatches
 from training.decisions import Decisions, read_decisions, write_decisions
 from training.export import export
 from training.inserted_stacks import InsertedStacks, make_inserted_stacks
-from training.nodule_stacks import NoduleStacks, estimate_missing
+from training.nodule_stacks import NoduleStacks
 from training.splits import split_patients, write_split
 from training.train import fold_folder
 from training.train_characteriser import CharacteriserData, train_characteriser
@@ -182,14 +182,3 @@ def test_inserted_stacks_reach_beyond_the_nodule_and_start_and_end_empty():
         rows, columns = np.nonzero(middle)
         assert abs(rows.mean() - CACHE_SIZE_PX // 2) < 6
         assert abs(columns.mean() - CACHE_SIZE_PX // 2) < 6
-
-
-def test_uncalibrated_slices_get_lung_where_lung_is():
-    image = np.full((1, 72, 72), 20, np.uint8)
-    image[0, 30:42, 30:42] = 250
-    readers = (image > 200).astype(np.uint8)
-    low, high = estimate_missing(image, readers, np.array([np.nan], np.float32), np.array([np.nan], np.float32))
-    lung_hu = low[0] + 20 / 255 * (high[0] - low[0])
-    assert lung_hu == pytest.approx(-870, abs=5)
-    known = estimate_missing(image, readers, np.array([-1000], np.float32), np.array([400], np.float32))
-    assert (known[0][0], known[1][0]) == (-1000, 400)
