@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache, partial
+from pathlib import Path
 
 import structlog
 from fastapi import FastAPI
@@ -20,9 +22,11 @@ from app.api.routes import capabilities, health, models, predict
 from app.api.service import Analyse, LoadModels, Service, load_models
 from app.api.waiting_line import ClientHungUp, WaitingLine
 from app.imaging.errors import LungNoduleError, ModelError
+from app.inference.model_store import LoadedModel
 from app.inference.pipeline import analyse
 from app.metrics import Metrics
 from app.settings import Settings
+from app.upload_folders import process_folder
 
 
 def create_app(settings: Settings, *, load: LoadModels = load_models, run: Analyse = analyse) -> FastAPI:
@@ -46,8 +50,13 @@ def create_app(settings: Settings, *, load: LoadModels = load_models, run: Analy
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.service = _start(settings, load, run, metrics)
-        yield
+        models = _loaded(settings, load, metrics)
+        line = WaitingLine(settings.max_waiting)
+        metrics.in_flight.set_function(lambda: line.admitted)
+        metrics.waiting.set_function(lambda: line.waiting)
+        with process_folder(settings.temp_dir or Path(tempfile.gettempdir())) as uploads:
+            app.state.service = Service(settings, models, line, metrics, uploads, run)
+            yield
 
     app = FastAPI(
         lifespan=lifespan,
@@ -68,7 +77,7 @@ def create_app(settings: Settings, *, load: LoadModels = load_models, run: Analy
     return app
 
 
-def _start(settings: Settings, load: LoadModels, run: Analyse, metrics: Metrics) -> Service:
+def _loaded(settings: Settings, load: LoadModels, metrics: Metrics) -> tuple[LoadedModel, ...]:
     log = structlog.get_logger(__name__)
     try:
         loaded = load(settings)
@@ -87,7 +96,4 @@ def _start(settings: Settings, load: LoadModels, run: Analyse, metrics: Metrics)
             execution_provider=model.execution_provider,
             notices=[notice.message for notice in model.notices],
         )
-    line = WaitingLine(settings.max_waiting)
-    metrics.in_flight.set_function(lambda: line.admitted)
-    metrics.waiting.set_function(lambda: line.waiting)
-    return Service(settings, loaded, line, metrics, run)
+    return loaded

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from app.imaging.inputs import InputFile
 from app.inference.findings import Findings, OnProgress, Progress
 from app.inference.model_store import LoadedModel, find_model, load_model, warm_up
 from app.inference.network import SessionOptions
-from app.inference.pipeline import AnalysisOptions, analyse
+from app.inference.pipeline import AnalysisOptions
 from app.metrics import Metrics
 from app.multipart import UploadLimits
 from app.settings import Settings
@@ -40,7 +39,9 @@ class Service:
     """The first is the default."""
     line: WaitingLine
     metrics: Metrics
-    analyse: Analyse = analyse
+    uploads: Path
+    """Where each request gets a folder of its own."""
+    analyse: Analyse
 
     def model(self, wanted: str | None) -> LoadedModel:
         """The loaded model called ``name`` or ``name:version``; without a name, the default.
@@ -94,16 +95,14 @@ class Service:
 
     def threads(self) -> int:
         """Threads for one analysis."""
-        return self.settings.threads or len(os.sched_getaffinity(0))
+        if self.settings.threads:
+            return self.settings.threads
+        # Not every system has the former; the latter counts cores that a container may not use.
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def free_disk_bytes(self) -> int:
         """Free space where uploads are written."""
-        return shutil.disk_usage(upload_root(self.settings)).free
-
-
-def upload_root(settings: Settings) -> Path:
-    """Folder under which each request gets a folder of its own."""
-    return settings.temp_dir or Path(tempfile.gettempdir())
+        return shutil.disk_usage(self.uploads).free
 
 
 def load_models(settings: Settings) -> tuple[LoadedModel, ...]:

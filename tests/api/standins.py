@@ -127,3 +127,8 @@ class Recorder:
 
 
 Serve = Callable[..., TestClient]
+
+
+def left_in(uploads: Path) -> list[Path]:
+    """What requests left behind; the folders of running processes, and their locks, are none of it."""
+    return [path for path in uploads.rglob("*") if path.parent != uploads]

@@ -21,6 +21,7 @@ from app.main import create_app
 from app.phantom.chest import PhantomCt, phantom_ct
 from app.phantom.dicom_series import write_dicom_series
 from app.settings import Settings
+from tests.api.standins import left_in
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_a_zip_sent_with_curl_comes_back_as_a_result(port: int, scan_zip: Path, 
     assert result.model.name == "tiny"
     assert result.operating_point.name == "sensitive"
     assert result.acceptance.source_format == "dicom"
-    assert list(uploads.iterdir()) == []
+    assert left_in(uploads) == []
 
 
 def test_loose_files_come_back_as_the_same_series(port: int, scan_zip: Path, phantom: PhantomCt) -> None:
@@ -115,7 +116,7 @@ def test_a_slow_upload_is_answered_408(port: int, uploads: Path) -> None:
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"code":"upload_too_slow"' in answer
-    assert list(uploads.iterdir()) == []
+    assert left_in(uploads) == []
 
 
 def test_ready_and_metrics_name_the_provider(port: int) -> None:

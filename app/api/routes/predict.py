@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
@@ -16,15 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.api.problems import EmptyUpload, FieldFault, InvalidFields, problem_responses
 from app.api.schemas import AnalysisResult, result_from_findings
-from app.api.service import Service, ServiceDependency, upload_root
+from app.api.service import Service, ServiceDependency
 from app.imaging.read_options import REPAIRS, ReadOptions
 from app.inference.pipeline import AnalysisOptions, choose_operating_point
 from app.multipart import FILES_FIELD, Upload
+from app.upload_folders import request_folder
 from app.uploads import receive_upload
 
 router = APIRouter(tags=["analysis"])
-
-_FOLDER_PREFIX = "lungnodule-upload-"
 
 Repair = Annotated[str, Field(pattern=f"^({'|'.join(sorted(REPAIRS))})$", json_schema_extra={"enum": sorted(REPAIRS)})]
 
@@ -100,7 +94,7 @@ async def predict(request: Request, service: ServiceDependency) -> Response:
     every place in the line behind it is taken, the answer is 429 with Retry-After.
     """
     with service.line.place():
-        async with _own_folder(upload_root(service.settings)) as folder:
+        async with request_folder(service.uploads) as folder:
             began = time.perf_counter()
             upload = await receive_upload(request.stream(), dict(request.headers), folder, service.upload_limits())
             received = time.perf_counter()
@@ -145,7 +139,8 @@ def parse_fields(fields: list[tuple[str, str]]) -> PredictOptions:
         if name == "allow_repairs":
             gathered.setdefault(name, []).extend(part.strip() for part in value.split(","))
         elif name in gathered:
-            repeated.append(FieldFault(field=name, message="May be given once."))
+            known = name if name in PredictOptions.model_fields else ""
+            repeated.append(FieldFault(field=known, message="May be given once."))
         else:
             gathered[name] = value
     try:
@@ -171,15 +166,3 @@ def _faults(error: ValidationError) -> list[FieldFault]:
 
 def _any_content(upload: Upload) -> bool:
     return any(file.path.stat().st_size for file in upload.files)
-
-
-@asynccontextmanager
-async def _own_folder(root: Path) -> AsyncIterator[Path]:
-    """A folder for one request, removed whatever happens."""
-    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=_FOLDER_PREFIX, dir=root))
-    try:
-        yield folder
-    finally:
-        removal = asyncio.create_task(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
-        # A request that is cancelled still waits for its folder to be gone.
-        await asyncio.shield(removal)
