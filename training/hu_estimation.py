@@ -24,12 +24,18 @@ SOFT_TISSUE_ABOVE_LUNG = 60
 """Grey levels above lung where the search for the soft tissue peak starts."""
 
 
-def estimate_open_slices(calibration: SliceCalibration, data: Path, *, seed: int = 0) -> SliceCalibration:
-    """Fill the slices that `calibrate` left open; the others stay as they are."""
+def estimate_open_slices(
+    calibration: SliceCalibration, data: Path, *, seed: int = 0, use_ratings: bool = True
+) -> SliceCalibration:
+    """Fill the slices that `calibrate` left open; the others stay as they are.
+
+    Without ``use_ratings`` the readers' ratings play no part: whoever is to predict them from the pixels must not find
+    them written into the pixels.
+    """
     with np.load(data / "lidc_nodule_slices.npz") as stored:
         images, readers, owner = stored["images"], stored["reader_count"], stored["nodule"]
         names = [str(n) for n in stored["rating_names"]]
-        ratings = stored["ratings"][:, [names.index(n) for n in RATINGS]]
+        ratings = stored["ratings"][:, [names.index(n) for n in RATINGS if use_ratings]]
     known, unknown = np.flatnonzero(calibration.exact), np.flatnonzero(~np.isfinite(calibration.low_hu))
     rows = [slice_features(images[i], readers[i] > 0, ratings[owner[i]]) for i in (*known, *unknown)]
     features = np.asarray(rows)
@@ -56,7 +62,7 @@ def slice_features(image: NDArray[np.uint8], nodule: NDArray[np.bool_], ratings:
     image, nodule
         (rows, columns) stretched grey values and the pixels that any reader outlined.
     ratings
-        (4,) mean ratings in the order of `RATINGS`.
+        (4,) mean ratings in the order of `RATINGS`, or (0,) to do without.
     """
     grey = image.astype(np.float64)
     quantiles = np.percentile(grey, QUANTILES)

@@ -1,7 +1,8 @@
 """LIDC nodules, every axial slice of each, as crops with the readers' masks and ratings.
 
 Grey values of the source were stretched slice by slice; `training.hu_calibration` recovers HU exactly where a LUNA16
-patch shows the same slice, `training.hu_estimation` estimates the rest.
+patch shows the same slice, `training.hu_estimation` estimates the rest without looking at the ratings, which the
+network is to learn.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class NoduleStacks:
 
 def load_nodule_stacks(data: Path, spec: CropSpec) -> NoduleStacks:
     """Read `lidc_nodule_slices.npz` below ``data``, calibrate it and resample it as the service does."""
-    calibration = estimate_open_slices(calibrate(data), data)
+    calibration = estimate_open_slices(calibrate(data), data, use_ratings=False)
     with np.load(data / "lidc_nodule_slices.npz") as stored:
         images, readers, owner = stored["images"], stored["reader_count"], stored["nodule"]
         ratings, names = stored["ratings"], tuple(str(n) for n in stored["rating_names"])
