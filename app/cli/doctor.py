@@ -161,10 +161,10 @@ def _memory(_settings: Settings) -> Iterator[Check]:
 def _limits(settings: Settings) -> Iterator[Check]:
     own = ("max_request_bytes", "max_files", "max_waiting", "analysis_timeout_s", "upload_timeout_s")
     in_force = {name: getattr(settings, name) for name in own}
-    in_force |= {limit.name: getattr(settings.read, limit.name) for limit in fields(settings.read)}
-    shown = (_gib(value) if name.endswith("_bytes") else f"{value:g}" for name, value in in_force.items())
-    yield Check("limits", "ok", ", ".join(f"{name} {value}" for name, value in zip(in_force, shown, strict=True)))
+    in_force |= {f"read.{limit.name}": getattr(settings.read, limit.name) for limit in fields(settings.read)}
+    shown = (_gib(value) if name.endswith("_bytes") else f"{value:,}" for name, value in in_force.items())
+    yield Check("limits", "ok", "; ".join(f"{name} {value}" for name, value in zip(in_force, shown, strict=True)))
 
 
 def _gib(size: int) -> str:
-    return f"{size / (1 << 30):.2g} GiB" if size < 1 << 30 else f"{size / (1 << 30):.1f} GiB"
+    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.0f} MiB"
