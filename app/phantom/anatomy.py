@@ -196,7 +196,8 @@ def _without_mediastinum(x: Field, y: Field, z: Field, space: Field, organs: Fie
     hilum = _ellipsoid(np.abs(x), y, z, (20.0, 4.0, 0.0), (26.0, 21.0, 30.0))
     paravertebral = _ellipse(x, y - np.float32(_SPINE_Y_MM + 4.0), 22.0, 24.0)
     # Rib heads and muscle push the lung aside behind the vertebral body.
-    behind = np.minimum(y - np.float32(_SPINE_Y_MM), 20.0 + 0.55 * (y - np.float32(_SPINE_Y_MM)) - np.abs(x)) * 0.8
+    back = np.maximum(y - np.float32(_SPINE_Y_MM), 0.0)
+    behind = np.minimum(y - np.float32(_SPINE_Y_MM), 20.0 + 0.011 * back * back - np.abs(x)) * 0.9
     middle = _union(_union(organs + 3.0, septum), _union(hilum, _union(paravertebral, behind)))
     return np.asarray(_intersection(space, -middle, 5.0) + 0.5 * np.sin(0.13 * x + 0.11 * z), np.float32)
 

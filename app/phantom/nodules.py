@@ -21,6 +21,7 @@ Site = Literal["free", "juxtapleural", "vascular"]
 _SUBVOXEL_MM = 0.45
 _CANDIDATES = 600
 _AWAY_FROM_HILUM_MM = 42.0
+_HAZE_SIGMA_MM = 0.9
 _CORE_SHARE = 0.5
 """Diameter of a part-solid nodule's core, as a share of the whole."""
 
@@ -74,6 +75,11 @@ class NoduleShape:
     hu: float
     core_hu: float | None
     spicules: Tubes
+
+    @property
+    def is_hazy(self) -> bool:
+        """Ground glass, with or without a core."""
+        return self.hu < -300.0
 
     @property
     def reach_mm(self) -> float:
@@ -170,7 +176,7 @@ def paint_nodule(shape: NoduleShape, grid: Grid, hu: NDArray[np.int16]) -> None:
 
     Ground glass lifts the lung to its own HU and leaves the vessels in it visible.
     """
-    reach = (shape.reach_mm + 4.0 * PSF_SIGMA_MM) / grid.spacing_zyx_mm + 1.0
+    reach = (shape.reach_mm + 3.0 * _HAZE_SIGMA_MM) / grid.spacing_zyx_mm + 1.0
     centre = grid.to_index(shape.center_mm)
     low = np.maximum(np.floor(centre - reach), 0).astype(int)
     high = np.minimum(np.ceil(centre + reach) + 1, grid.shape_zyx).astype(int)
@@ -179,10 +185,10 @@ def paint_nodule(shape: NoduleShape, grid: Grid, hu: NDArray[np.int16]) -> None:
     box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
     body, core = _filled(shape, grid, low, high - low)
     before = hu[box].astype(np.float32)
-    if shape.core_hu is None and shape.hu > -300.0:
-        after = before + body * (shape.hu - before)
+    if shape.is_hazy:
+        after = before + body * np.maximum(shape.hu + _haze_hu(shape, grid, low, high) - before, 0.0)
     else:
-        after = before + body * np.maximum(shape.hu - before, 0.0)
+        after = before + body * (shape.hu - before)
     if shape.core_hu is not None:
         after += core * np.maximum(shape.core_hu - after, 0.0)
     hu[box] = np.rint(after).astype(np.int16)
@@ -198,15 +204,26 @@ def _filled(
     z, y, x = (place[:, None] * grid.affine[:3, axis] for axis, place in enumerate(places))
     points = z[:, None, None] + y[:, None] + x + grid.origin_lps_mm
     level = shape.level(points.reshape(-1, 3).astype(np.float32)).reshape(points.shape[:3])
-    sigma = PSF_SIGMA_MM / (grid.spacing_zyx_mm / fine)
     blocks = [n for pair in zip(size, fine, strict=True) for n in pair]
 
-    def seen(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def seen(inside: NDArray[np.bool_], sigma_mm: float) -> NDArray[np.float32]:
+        sigma = sigma_mm * fine / grid.spacing_zyx_mm
         blurred = gaussian_filter(inside.astype(np.float32), sigma, mode="constant", truncate=3.0)
         return np.asarray(blurred.reshape(blocks).mean(axis=(1, 3, 5)), dtype=np.float32)
 
-    body = seen(level < 1.0)
-    return body, seen(level < _CORE_SHARE) if shape.core_hu is not None else body
+    # Haze has no sharp border.
+    body = seen(level < 1.0, _HAZE_SIGMA_MM if shape.is_hazy else PSF_SIGMA_MM)
+    return body, seen(level < _CORE_SHARE, PSF_SIGMA_MM) if shape.core_hu is not None else body
+
+
+def _haze_hu(shape: NoduleShape, grid: Grid, low: NDArray[np.int_], high: NDArray[np.int_]) -> NDArray[np.float32]:
+    """HU by which ground glass varies from place to place, over some millimetres."""
+    z, y, x = (
+        np.arange(a, b)[:, None] * grid.affine[:3, axis] for axis, (a, b) in enumerate(zip(low, high, strict=True))
+    )
+    points = z[:, None, None] + y[:, None] + x + grid.origin_lps_mm - shape.center_mm
+    waves = [np.sin((points * lobe).sum(axis=-1) * (0.7 + 0.25 * n)) for n, lobe in enumerate(shape.lobes)]
+    return np.asarray(25.0 * sum(waves, np.zeros(points.shape[:3])), dtype=np.float32)
 
 
 def _candidates(rng: np.random.Generator, spec: NoduleSpec, vessels: Tubes) -> NDArray[np.float64]:
