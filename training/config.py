@@ -27,6 +27,10 @@ class DataConfig(_Strict):
         default=("ct/LIDC-IDRI-0002.mha", "ct/LIDC-IDRI-0028.mha", "ct/LIDC-IDRI-0306.mha"),
         description="Scans below root whose lungs the detector learns on.",
     )
+    validation_scans: tuple[str, ...] = Field(
+        default=("ct/LIDC-IDRI-0028.mha", "ct/LIDC-IDRI-0306.mha"),
+        description="Scans that weight and operating points are chosen on, with nodules of held-out patients.",
+    )
     test_scans: tuple[str, ...] = Field(
         default=("ct/LIDC-IDRI-0001.zip",), description="Scans whose lungs are never trained on."
     )

@@ -17,7 +17,7 @@ class Decisions(BaseModel):
 
     nodule: Calibration = Calibration()
     malignancy: Calibration = Calibration()
-    score_threshold: float = 0.05
+    score_threshold: float = 0.12
     detector_weight: float = 0.0
     halo_voxels: int = 64
     operating_points: dict[str, OperatingPointEntry] = Field(default_factory=dict)

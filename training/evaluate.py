@@ -1,7 +1,8 @@
 """Measure a trained fold and decide what export needs.
 
-Decisions come from the held-out patients' candidate patches (calibration, operating points); the whole service is then
-tried on lungs that no network was trained on. Nothing is chosen on the scans that detection is reported on.
+Decisions come from the held-out patients' candidate patches (calibration) and the validation lungs (the say of each
+stage, operating points); the whole service is then tried on lungs that no network was trained on. Nothing is chosen on
+the scans that detection is reported on.
 """
 
 from __future__ import annotations
@@ -18,14 +19,11 @@ from app.inference.manifest import Metric, OperatingPointEntry
 from app.inference.model_store import LoadedModel, load_model
 from app.inference.network import SessionOptions
 from training.characteriser_evaluation import (
-    PatchScores,
-    calibrated,
     fit_calibration,
     nodule_figures,
     patch_figures,
     score_nodules,
     score_patches,
-    sensitivity_among_candidates,
 )
 from training.config import TrainingConfig
 from training.decisions import Decisions, write_decisions
@@ -40,24 +38,26 @@ from training.detection_evaluation import (
 )
 from training.export import export_model, load_characteriser
 from training.froc import Mark
-from training.inserted_scans import TrueNodule
+from training.inserted_scans import TrueNodule, inserted_scan
 from training.luna16 import read_annotations
 from training.lung_background import luna16_findings
 from training.metrics import Estimate, bootstrap
+from training.mixture import choose_weight, sensitivity_above, tabulate, threshold_at
 from training.prepare import Prepared, load_background, prepare
 from training.served import Calibration, ServedCharacteriser
 
 OPERATING_POINTS = {"sensitive": 4.0, "balanced": 1.0, "specific": 0.25}
-"""False positives per scan among LUNA16's candidate patches of the validation patients."""
+"""False positives per scan in the validation lungs."""
 DEFAULT_OPERATING_POINT = "balanced"
 LOWEST_PROBABILITY = 0.05
-POPULATIONS, NODULES_EACH = 25, 8
+POPULATIONS, VALIDATION_POPULATIONS, NODULES_EACH = 16, 5, 8
 
 
 def evaluate(config: TrainingConfig, *, fold: int = 0) -> Decisions:
     """Print every figure and write ``evaluation-fold<fold>.json`` into the run's folder."""
     prepared = prepare(config)
     decisions = decide_on_patches(config, prepared, fold)
+    decisions = decide_on_lungs(config, prepared, decisions, fold)
     metrics = list(decisions.metrics)
     for scan in config.data.test_scans:
         metrics += _detection_metrics(config, prepared, decisions, scan, fold)
@@ -70,19 +70,16 @@ def evaluate(config: TrainingConfig, *, fold: int = 0) -> Decisions:
 
 
 def decide_on_patches(config: TrainingConfig, prepared: Prepared, fold: int) -> Decisions:
-    """Calibration and operating points from the held-out patients' patches and nodules, with the figures."""
+    """Calibration from the held-out patients' patches and nodules, with the figures."""
     network = ServedCharacteriser(load_characteriser(config, fold), Calibration(), Calibration()).eval()
     patches = score_patches(config, network, prepared.patches, prepared.split, fold)
     nodules = score_nodules(config, network, prepared.stacks, prepared.split, fold)
     rated = (nodules.mean_rating < config.data.benign_below) | (nodules.mean_rating > config.data.malignant_above)
     malignant = nodules.mean_rating > config.data.malignant_above
-    nodule = fit_calibration(patches.logit, patches.is_nodule)
     where = f"fold {fold} of {config.data.folds} by patient"
     return Decisions(
-        nodule=nodule,
+        nodule=fit_calibration(patches.logit, patches.is_nodule),
         malignancy=fit_calibration(nodules.malignancy_logit[rated], malignant[rated]),
-        operating_points={name: _operating_point(patches, nodule, fp, where) for name, fp in OPERATING_POINTS.items()},
-        default_operating_point=DEFAULT_OPERATING_POINT,
         metrics=(
             *_metrics(patch_figures(patches), f"LUNA16 candidate patches, {where}"),
             *_metrics(nodule_figures(config, nodules), f"LIDC nodule slices, {where}"),
@@ -90,14 +87,37 @@ def decide_on_patches(config: TrainingConfig, prepared: Prepared, fold: int) -> 
     )
 
 
-def _operating_point(patches: PatchScores, nodule: Calibration, fp_per_scan: float, where: str) -> OperatingPointEntry:
-    sensitivity, logit = sensitivity_among_candidates(patches, fp_per_scan)
-    return OperatingPointEntry(
-        threshold=round(float(calibrated(np.asarray([logit]), nodule)[0]), 4),
-        description=f"{fp_per_scan:g} false positives per scan among LUNA16's candidates",
-        sensitivity=sensitivity.value,
-        false_positives_per_scan=fp_per_scan,
-        measured_on=f"LUNA16 candidate patches, {where}, {sensitivity.n} nodules",
+def decide_on_lungs(config: TrainingConfig, prepared: Prepared, decisions: Decisions, fold: int) -> Decisions:
+    """The detector's say and the operating points, in the validation lungs with nodules of held-out patients."""
+    model = _every_candidate_model(config, decisions, fold)
+    bank = prepared.bank.of_patients(set(prepared.split.patients(fold)))
+    tables = []
+    for scan in config.data.validation_scans:
+        background = load_background(config, scan)
+        volume, _ = read_ct(config.data.root / scan)
+        own = luna16_findings(config.data.root, background.series_uid)
+        for number in range(VALIDATION_POPULATIONS):
+            rng = np.random.default_rng((config.seed + 1, number))
+            copy, truths = inserted_scan(volume, background, bank, NODULES_EACH, rng)
+            tables.append(tabulate(copy, truths, own, model))
+    weight = choose_weight(tables)
+    where = f"{len(tables)} copies of {len(config.data.validation_scans)} lungs that the detector was trained in"
+    points = {}
+    for name, fp_per_scan in OPERATING_POINTS.items():
+        threshold = threshold_at(tables, weight, fp_per_scan)
+        points[name] = OperatingPointEntry(
+            threshold=round(float(1 / (1 + np.exp(-threshold))), 4),
+            description=f"{fp_per_scan:g} false positives per scan in the validation lungs",
+            sensitivity=sensitivity_above(tables, weight, threshold),
+            false_positives_per_scan=fp_per_scan,
+            measured_on=f"{where}, with inserted nodules of held-out patients",
+        )
+    return decisions.model_copy(
+        update={
+            "detector_weight": weight,
+            "operating_points": points,
+            "default_operating_point": DEFAULT_OPERATING_POINT,
+        }
     )
 
 
@@ -129,8 +149,14 @@ def _every_candidate_model(config: TrainingConfig, decisions: Decisions, fold: i
     """The networks as they will be served, with one more operating point that lets nearly every candidate through."""
     everything = OperatingPointEntry(threshold=LOWEST_PROBABILITY, description="for evaluation")
     points = {**decisions.operating_points, EVERY_CANDIDATE: everything}
+    default = decisions.default_operating_point or EVERY_CANDIDATE
     folder = config.folder / f"evaluation-model-fold{fold}"
-    export_model(config, fold, folder, decisions.model_copy(update={"operating_points": points}))
+    export_model(
+        config,
+        fold,
+        folder,
+        decisions.model_copy(update={"operating_points": points, "default_operating_point": default}),
+    )
     return load_model(folder, SessionOptions(device="cpu", threads=config.threads))
 
 

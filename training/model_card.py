@@ -20,6 +20,12 @@ KNOWN_FAILURES = (
     "No pathology: malignancy is radiologists' suspicion. No children, no contrast-phase study, no follow-up scans.",
 )
 
+NODULE_MEANING = (
+    "Nodule: the log-odds of both networks, the detector's with weight {first:g}. The second network's is calibrated to "
+    "be the probability that a LUNA16 candidate at this place is a nodule of 3 mm or more that at least three of four "
+    "radiologists accepted, where about one candidate in ten is; the mixture ranks, it is not calibrated itself."
+)
+
 
 def model_card(manifest: ModelManifest) -> str:
     """Markdown text."""
@@ -41,10 +47,7 @@ def model_card(manifest: ModelManifest) -> str:
         "",
         "## Meaning of the probabilities",
         "",
-        (
-            "Nodule: probability that a LUNA16 candidate at this place is a nodule of 3 mm or more that at least "
-            "three of four radiologists accepted, calibrated on candidates of which about one in ten is."
-        ),
+        NODULE_MEANING.format(first=manifest.characteriser.detector_weight),
         "",
         f"Malignancy: {manifest.malignancy.meaning}",
         "",
