@@ -21,9 +21,9 @@ KNOWN_FAILURES = (
 )
 
 NODULE_MEANING = (
-    "Nodule: the log-odds of both networks, the detector's with weight {first:g}. The second network's is calibrated to "
-    "be the probability that a LUNA16 candidate at this place is a nodule of 3 mm or more that at least three of four "
-    "radiologists accepted, where about one candidate in ten is; the mixture ranks, it is not calibrated itself."
+    "Nodule: the log-odds of both networks, the detector's with weight {first:g}. The second network's is calibrated: "
+    "the probability that a LUNA16 candidate at this place is a nodule of 3 mm or more that at least three of four "
+    "radiologists accepted, where about one candidate in ten is. The mixture ranks; it is not calibrated itself."
 )
 
 
