@@ -46,6 +46,9 @@ class Score:
 def demo(
     seed: Annotated[int, typer.Option(min=0, help="Which phantom.")] = 0,
     url: Annotated[str | None, typer.Option(help="Use the service that runs there instead of starting one.")] = None,
+    operating_point: Annotated[
+        str, typer.Option(help="Threshold to ask for; synthetic vessels pass for nodules more often than real ones do.")
+    ] = "specific",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", file_okay=False, help="Keep the phantom and result.json here.")
     ] = None,
@@ -63,7 +66,7 @@ def demo(
     with errors_in_one_line(), tempfile.TemporaryDirectory() as temporary:
         folder = output or Path(temporary)
         truths, files = _make_phantom(folder, seed)
-        result = _ask(url, files)
+        result = _ask(url, files, operating_point)
         document = json.dumps(result, indent=2)
         typer.echo(document)
         (folder / "result.json").write_text(document + "\n", encoding="utf-8")
@@ -110,18 +113,19 @@ def _make_phantom(folder: Path, seed: int) -> tuple[list[Truth], list[Path]]:
     return truths, sorted((folder / "series").glob("*.dcm"))
 
 
-def _ask(url: str | None, files: list[Path]) -> dict[str, Any]:
+def _ask(url: str | None, files: list[Path], operating_point: str) -> dict[str, Any]:
     from app.cli.client import RequestRefused, predict, running_service
 
+    form = {"operating_point": operating_point}
     started = time.perf_counter()
     try:
         if url is not None:
-            answer = predict(url, files)
+            answer = predict(url, files, form)
         else:
             with running_service() as service:
                 _say(f"The service is ready at {service.url} after {time.perf_counter() - started:.1f} s")
                 started = time.perf_counter()
-                answer = predict(service.url, files)
+                answer = predict(service.url, files, form)
     except RequestRefused as error:
         fail(ExitCode.CHECK_FAILED, error.code, error.message)
     _say(f"Uploaded {len(files)} files and got the answer in {time.perf_counter() - started:.1f} s")
