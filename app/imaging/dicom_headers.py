@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -121,23 +121,47 @@ def read_slice_headers(file: ScanFile, scratch: Path, limits: ReadLimits, budget
 
 
 def _parsed(file: ScanFile, scratch: Path, limits: ReadLimits, budget: ReadBudget) -> list[SliceHeader]:
-    window = min(file.size, _FIRST_WINDOW_BYTES)
-    while True:
-        stream = HeaderBytes(file.read(0, window), budget)
-        stream.seek(_PREAMBLE_BYTES)
-        meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_after_file_meta)
-        uid = values.uid(meta, 0x00020010)
-        if uid == DEFLATED_LITTLE:
-            return _parsed(inflated(file, stream.tell(), scratch, limits), scratch, limits, budget)
-        syntax = TRANSFER_SYNTAXES.get(uid or "")
-        dataset, pixels = _read_to_pixels(stream, syntax)
-        if not stream.overran:
-            return _slice_headers(file, syntax, dataset, pixels, budget)
-        if window == file.size:
-            raise damaged(file, "it ends within its header", code="truncated")
-        if window >= limits.max_header_bytes:
-            raise damaged(file, f"its header is over {limits.max_header_bytes} bytes", code="header_too_large")
-        window = min(file.size, window * _WINDOW_GROWTH, limits.max_header_bytes)
+    """Parse a growing part of the file until it holds the whole header."""
+    most = min(file.size, limits.max_header_bytes)
+    window = min(most, _FIRST_WINDOW_BYTES)
+    while window < most:
+        try:
+            part = _parsed_part(file, window, scratch, limits, budget)
+        except _PARSE_FAULTS:
+            # Perhaps only because it is cut off; the whole of it decides.
+            part = None
+        if part is not None and part.complete:
+            return part.headers
+        window = min(most, window * _WINDOW_GROWTH)
+    part = _parsed_part(file, most, scratch, limits, budget)
+    if part.complete or (most < file.size and part.headers[0].modality not in (None, "CT")):
+        return part.headers
+    if most < file.size:
+        raise damaged(file, f"its header is over {most} bytes", code="header_too_large")
+    raise damaged(file, "it ends within its header", code="truncated")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the first bytes of a file say, and whether they hold its whole header."""
+
+    headers: list[SliceHeader]
+    complete: bool
+
+
+def _parsed_part(file: ScanFile, size: int, scratch: Path, limits: ReadLimits, budget: ReadBudget) -> _Part:
+    stream = HeaderBytes(file.read(0, size), budget)
+    stream.seek(_PREAMBLE_BYTES)
+    meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_after_file_meta)
+    uid = values.uid(meta, 0x00020010)
+    if uid == DEFLATED_LITTLE:
+        return _Part(_parsed(inflated(file, stream.tell(), scratch, limits), scratch, limits, budget), complete=True)
+    syntax = TRANSFER_SYNTAXES.get(uid or "")
+    dataset, pixels = _read_to_pixels(stream, syntax)
+    header = _slice_header(file, syntax, dataset, pixels)
+    if stream.overran or (pixels is None and size < file.size):
+        return _Part([header], complete=False)
+    return _Part(frames_of(header, dataset, budget), complete=True)
 
 
 def _read_to_pixels(stream: HeaderBytes, syntax: TransferSyntax | None) -> tuple[Dataset, PixelLocation | None]:
@@ -176,11 +200,11 @@ def _located_pixels(stream: HeaderBytes, *, implicit: bool, little_endian: bool)
     return PixelLocation(stream.tell(), None if length == _UNDEFINED_LENGTH else length)
 
 
-def _slice_headers(
-    file: ScanFile, syntax: TransferSyntax | None, dataset: Dataset, pixels: PixelLocation | None, budget: ReadBudget
-) -> list[SliceHeader]:
+def _slice_header(
+    file: ScanFile, syntax: TransferSyntax | None, dataset: Dataset, pixels: PixelLocation | None
+) -> SliceHeader:
     little_endian = syntax is None or syntax.little_endian
-    header = SliceHeader(
+    return SliceHeader(
         file=file,
         transfer_syntax=syntax,
         sop_class_uid=values.uid(dataset, 0x00080016),
@@ -209,7 +233,6 @@ def _slice_headers(
         pixel_format=_pixel_format(dataset, little_endian=little_endian),
         pixels=pixels,
     )
-    return frames_of(header, dataset, budget)
 
 
 def _pixel_format(dataset: Dataset, *, little_endian: bool) -> PixelFormat | None:

@@ -32,11 +32,11 @@ class ReadLimits:
     """Rows, columns."""
     max_slices: int = 5_000
     """Slices or frames of one series."""
-    max_voxels: int = 1 << 30
+    max_voxels: int = 1 << 29
     """Voxels of one volume; 2 bytes each are allocated."""
     max_header_bytes: int = 64 * MIB
     """What comes before the pixel data of one DICOM file."""
-    max_header_reads: int = 600_000
+    max_header_reads: int = 400_000
     """Reads of an element or item that all DICOM headers together may cost; see also the next."""
     header_reads_per_file: int = 4_000
     """Added to ``max_header_reads`` for each DICOM file."""

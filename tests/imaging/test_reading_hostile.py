@@ -15,7 +15,10 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
+from app.imaging.dicom_headers import read_slice_headers
+from app.imaging.dicom_values import ReadBudget
 from app.imaging.errors import ScanError, UnreadableScan, UnsupportedFormat, UploadTooLarge
+from app.imaging.inputs import ScanFile
 from app.imaging.reading import read_ct
 from app.phantom.dicom_series import write_dicom_series
 from tests.imaging.dicom_worlds import SMALL, options, tiny_ct, write_tiny
@@ -252,6 +255,48 @@ def test_long_header_is_read(tmp_path: Path) -> None:
     many = b"".join(element(0x0009, 0x2000 + n, b"SH", 30, b"x" * 30) for n in range(5000))
     volume, _ = read_ct(spoiled(tmp_path, header_with(blob + many)), options())
     assert (volume.hu == tiny_ct().hu).all()
+
+
+@pytest.mark.parametrize("vr", [b"OB", b"SQ"])
+def test_header_read_in_parts_is_read_whole(tmp_path: Path, vr: bytes) -> None:
+    """Wherever the first part of a long header ends: between elements, within one, within a sequence."""
+    path = write_tiny(tmp_path)[3]
+    good = path.read_bytes()
+    item = struct.pack("<HHL", 0xFFFE, 0xE000, 3008) + element(0x0009, 0x1003, b"LO", 3000, b"x" * 3000)
+    for size in range(131_072 - 1500, 131_072, 46 if vr == b"OB" else 250):
+        if vr == b"OB":
+            inserted = element(0x0009, 0x1002, b"OB", size, bytes(size))
+        else:
+            end = struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+            inserted = element(0x0009, 0x1002, b"SQ", 0xFFFFFFFF) + item * (size // len(item)) + end
+        data = header_with(inserted)(good)
+        path.write_bytes(data)
+        file = ScanFile(0, "x", path, 0, len(data))
+        (header,) = read_slice_headers(file, tmp_path, SMALL, ReadBudget(100_000))
+        assert header.series_instance_uid is not None
+        assert header.pixels is not None
+
+
+def test_enhanced_header_of_many_frames(tmp_path: Path) -> None:
+    scan = tiny_ct((500, 4, 4))
+    (path,) = write_dicom_series(scan, tmp_path, enhanced=True)
+    assert path.stat().st_size > 140_000
+    assert (read_ct(path, options())[0].hu == scan.hu).all()
+
+
+def test_large_object_that_is_no_image(tmp_path: Path) -> None:
+    """A report with a long attachment lies beside the images, longer than any header."""
+
+    def attach(dataset: Dataset, z: int) -> None:
+        if z == 0:
+            dataset.Modality, dataset.SeriesInstanceUID = "DOC", "1.2.3"
+            dataset.EncapsulatedDocument = bytes(300_000)
+            del dataset.PixelData
+
+    paths = write_tiny(tmp_path, attach)
+    volume, report = read_ct(paths, options(limits=replace(SMALL, max_header_bytes=200_000)))
+    assert volume.hu.shape[0] == 7
+    assert report.rejected[0].summary.modality == "DOC"
 
 
 def test_header_over_the_limit(tmp_path: Path) -> None:
