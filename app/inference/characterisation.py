@@ -20,8 +20,8 @@ from app.inference.outlining import outline
 
 _T = TypeVar("_T")
 
-BATCH = 64
-"""Candidates a pass; bounds the memory of the crops."""
+BATCH = 16
+"""Candidates a pass. With the shipped model 64 were no more than a seventh faster and took 240 MiB more."""
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def test_neighbours_farther_apart_than_their_radii_are_two(tiny_model, volume):
 
 
 def test_more_candidates_than_a_batch_are_all_judged(tiny_model, volume):
-    """Sixty-odd places of lung, and one nodule as the last."""
+    """A batch and more of lung, and one nodule as the last."""
     lung = [candidate((20, 10 + n // 10, 100 + n % 10)) for n in range(BATCH + 5)]
     batches = []
 
