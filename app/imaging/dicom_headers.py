@@ -134,7 +134,8 @@ def _parsed(file: ScanFile, scratch: Path, limits: ReadLimits, budget: ReadBudge
             return part.headers
         window = min(most, window * _WINDOW_GROWTH)
     part = _parsed_part(file, most, scratch, limits, budget)
-    if part.complete or (most < file.size and part.headers[0].modality not in (None, "CT")):
+    if part.complete or part.headers[0].modality not in (None, "CT"):
+        # Of what is no CT no more is needed than to say so.
         return part.headers
     if most < file.size:
         raise damaged(file, f"its header is over {most} bytes", code="header_too_large")

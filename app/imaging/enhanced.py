@@ -47,14 +47,14 @@ class _Groups:
 
 
 def frames_of(header: SliceHeader, dataset: Dataset, budget: ReadBudget) -> list[SliceHeader]:
-    """One header for each frame, or the header itself when the image has no functional groups.
+    """One header for each frame, or the header itself when it is no CT or has no functional groups.
 
     Raises
     ------
     UnreadableScan
         ``damaged_header``: NumberOfFrames and the per-frame functional groups disagree.
     """
-    frames = values.items(dataset, _PER_FRAME, budget)
+    frames = values.items(dataset, _PER_FRAME, budget) if header.modality == "CT" else ()
     if not frames:
         return [header]
     if len(frames) != header.frame_count:
