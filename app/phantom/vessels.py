@@ -17,10 +17,12 @@ from app.phantom.anatomy import CARINA_MM, HILUM_MM, lung_depth
 
 Points = NDArray[np.float64]
 
-_PATH_SHARE = 0.3
+_PATH_SHARE = 0.25
+_TURN_SHARE = 0.5
+"""A branch that turns back costs this share of its length more for every right angle."""
 _NODE_SPACING_MM = 9.0
-_END_RADIUS_MM = 0.58
-_MURRAY_EXPONENT = 2.7
+_END_RADIUS_MM = 0.44
+_MURRAY_EXPONENT = 2.8
 _SAMPLE_MM = 1.0
 
 
@@ -83,17 +85,22 @@ def _tree(rng: np.random.Generator, root_mm: Points, side: float, ends: int, dep
     targets = targets[np.argsort(np.linalg.norm(targets - root_mm, axis=1))]
     room = ends * 40
     nodes, parents, path = np.zeros((room, 3)), np.zeros(room, np.intp), np.zeros(room)
+    heading = np.zeros((room, 3))
     nodes[0], used = root_mm, 1
     is_end = np.zeros(room, bool)
     for target in targets:
-        reach = np.linalg.norm(nodes[:used] - target, axis=1)
-        nearest = int(np.argmin(reach + _PATH_SHARE * path[:used]))
+        away = target - nodes[:used]
+        reach = np.sqrt((away * away).sum(axis=1))
+        turned = reach - (away * heading[:used]).sum(axis=1)
+        nearest = int(np.argmin(reach + _PATH_SHARE * path[:used] + _TURN_SHARE * turned))
         pieces = max(1, round(float(reach[nearest]) / _NODE_SPACING_MM))
         bend = rng.normal(0.0, 0.07 * float(reach[nearest]), 3)
         share = np.arange(1, pieces + 1) / pieces
         new = slice(used, used + pieces)
         nodes[new] = nodes[nearest] + share[:, None] * (target - nodes[nearest]) + np.sin(np.pi * share)[:, None] * bend
         parents[new] = [nearest, *range(used, used + pieces - 1)]
+        steps = np.diff(nodes[[nearest, *range(used, used + pieces)]], axis=0)
+        heading[new] = steps / np.maximum(np.sqrt((steps * steps).sum(axis=1, keepdims=True)), 1e-6)
         path[new] = path[nearest] + share * reach[nearest]
         used += pieces
         is_end[used - 1] = True
@@ -140,7 +147,7 @@ def _twigs(rng: np.random.Generator, tree: Tubes, side: float) -> Tubes:
 
 def _bronchi(arteries: Tubes) -> Tubes:
     """Lumens of the bronchi that run beside the arteries down to about 2 mm."""
-    wide = arteries.radii_mm > 1.9
+    wide = arteries.radii_mm > 1.5
     tangents, radii = arteries.tangents[wide], arteries.radii_mm[wide]
     lumen = 0.7 * radii
     beside = np.array([0.15, 0.55, 0.8]) - tangents * (tangents @ np.array([0.15, 0.55, 0.8]))[:, None]
