@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,18 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
     """Exponential average of weights and batch statistics."""
     average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+
+
+def commit() -> str:
+    """Commit of the code that runs, with `-dirty` where files differ from it; `unknown` outside a checkout."""
+    answer = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],  # noqa: S607
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return answer.stdout.strip() or "unknown"
 
 
 class Checkpoint:
@@ -57,6 +70,7 @@ class Checkpoint:
             {
                 "identity": self.identity,
                 "step": step,
+                "code": commit(),
                 "network": network.state_dict(),
                 "average": average.state_dict(),
                 "optimiser": optimiser.state_dict(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
 import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -109,7 +108,7 @@ def export_model(config: TrainingConfig, fold: int, folder: Path, decisions: Dec
         malignancy=Malignancy(meaning=MALIGNANCY_MEANING),
         metrics=tuple(decisions.metrics),
         provenance=Provenance(
-            code=_commit(),
+            code=_training_code(config, fold),
             config=config.name,
             seed=config.seed,
             data=DATA,
@@ -198,7 +197,10 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _commit() -> str:
-    """Commit of the code; `unknown` outside a checkout."""
-    answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
-    return answer.stdout.strip() or "unknown"
+def _training_code(config: TrainingConfig, fold: int) -> str:
+    """Commits that the two checkpoints were trained with."""
+    parts = {
+        stage: Checkpoint.read(fold_folder(config, fold) / f"{stage}.ckpt")["code"]
+        for stage in ("detector", "characteriser")
+    }
+    return ", ".join(f"{stage} {code}" for stage, code in parts.items())
