@@ -112,6 +112,7 @@ def test_the_report_holds_every_activation_and_says_how_much_is_finished(patches
     write_activation_report(patches, tmp_path / "runs", tmp_path / "docs", replace(TINY, seeds=3))
     text = (tmp_path / "docs" / "activations.md").read_text()
     assert "unfinished: 2 of 6 pairs" in text
+    assert "without LeakyReLU, PReLU" in text
     assert "| ReLU |" in text
     assert "| tanh |" in text
     assert (tmp_path / "docs" / "activations.png").read_bytes().startswith(b"\x89PNG")
@@ -127,6 +128,13 @@ def test_a_pair_that_one_activation_lacks_is_left_out(patches, tmp_path):
     (tmp_path / "runs.jsonl").write_text("")
     with pytest.raises(ValueError, match="run the study first"):
         summarise(patches, tmp_path, TINY)
+
+
+def test_the_report_of_a_study_that_has_not_run_makes_no_claim(patches, tmp_path):
+    write_activation_report(patches, tmp_path / "runs", tmp_path / "docs", TINY)
+    text = (tmp_path / "docs" / "activations.md").read_text()
+    assert "has not been\nmeasured yet" in text
+    assert "0 networks" in text
 
 
 def test_differences_are_paired_with_the_baseline(patches, tmp_path):
