@@ -15,28 +15,31 @@ from app.inference.network import CPU, SessionOptions, open_network
 CPU_ONLY = SessionOptions(device="cpu", threads=1)
 
 
-def adder(*, external: str | None = None) -> bytes:
-    """y = x + 1 over four numbers; the ones in a file beside the model if asked for."""
-    ones = numpy_helper.from_array(np.ones(4, np.float32), "ones")
+def doubler(*, external: str | None = None) -> bytes:
+    """y = 2 x over rows of four numbers; the matrix in a file beside the model if asked for.
+
+    A matrix, because ONNX Runtime itself refuses other weights of models from bytes, if only by chance.
+    """
+    twice = numpy_helper.from_array(2 * np.eye(4, dtype=np.float32), "twice")
     if external is not None:
-        ones.ClearField("raw_data")
-        ones.data_location = TensorProto.EXTERNAL
-        ones.external_data.add(key="location", value=external)
+        twice.ClearField("raw_data")
+        twice.data_location = TensorProto.EXTERNAL
+        twice.external_data.add(key="location", value=external)
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in "xy")
-    graph = helper.make_graph([helper.make_node("Add", ["x", "ones"], ["y"])], "adder", [x], [y], [ones])
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "twice"], ["y"])], "doubler", [x], [y], [twice])
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     model.ir_version = 10
     return model.SerializeToString()
 
 
 def test_a_network_is_a_function_of_named_arrays():
-    run = open_network(adder(), CPU_ONLY)
-    assert run({"x": np.zeros((2, 4), np.float32)})["y"].tolist() == [[1.0] * 4] * 2
+    run = open_network(doubler(), CPU_ONLY)
+    assert run({"x": np.ones((2, 4), np.float32)})["y"].tolist() == [[2.0] * 4] * 2
     assert (run.inputs, run.outputs) == ({"x": ("n", 4)}, {"y": ("n", 4)})
 
 
 def test_the_provider_is_the_one_the_session_reports():
-    run = open_network(adder(), CPU_ONLY)
+    run = open_network(doubler(), CPU_ONLY)
     assert run.execution_provider == run.session.get_providers()[0] == CPU
     assert run.notices == ()
 
@@ -53,7 +56,7 @@ def with_a_gpu_that_onnxruntime_cannot_use(monkeypatch):
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
 def test_falling_back_to_the_cpu_is_said(monkeypatch, device):
     without_gpu(monkeypatch)
-    run = open_network(adder(), SessionOptions(device=device, threads=1))
+    run = open_network(doubler(), SessionOptions(device=device, threads=1))
     (notice,) = run.notices
     assert run.execution_provider == CPU
     assert notice.code == "device_fallback"
@@ -62,12 +65,12 @@ def test_falling_back_to_the_cpu_is_said(monkeypatch, device):
 
 def test_auto_without_a_gpu_is_no_fallback(monkeypatch):
     without_gpu(monkeypatch)
-    assert open_network(adder(), SessionOptions(device="auto", threads=1)).notices == ()
+    assert open_network(doubler(), SessionOptions(device="auto", threads=1)).notices == ()
 
 
 def test_auto_says_so_when_there_is_a_gpu_it_cannot_use(monkeypatch):
     with_a_gpu_that_onnxruntime_cannot_use(monkeypatch)
-    (notice,) = open_network(adder(), SessionOptions(device="auto", threads=1)).notices
+    (notice,) = open_network(doubler(), SessionOptions(device="auto", threads=1)).notices
     assert notice.values["gpu_count"] == 1
 
 
@@ -76,7 +79,7 @@ def test_auto_says_so_when_there_is_a_gpu_it_cannot_use(monkeypatch):
 def test_a_required_gpu_that_cannot_be_used_is_refused(monkeypatch, machine, device):
     machine(monkeypatch)
     with pytest.raises(ModelError, match="A GPU is required") as refused:
-        open_network(adder(), SessionOptions(device=device, require_gpu=True))
+        open_network(doubler(), SessionOptions(device=device, require_gpu=True))
     assert refused.value.code == "gpu_required"
     assert refused.value.values["execution_provider"] == CPU
 
@@ -86,19 +89,19 @@ def test_weights_outside_the_model_file_are_refused(tmp_path, monkeypatch, where
     folder = tmp_path / "folder"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    location = {"beside": "ones.bin", "above": "../ones.bin", "absolute": str(tmp_path / "ones.bin")}[where]
+    location = {"beside": "twice.bin", "above": "../twice.bin", "absolute": str(tmp_path / "twice.bin")}[where]
     for place in (folder, tmp_path):
-        (place / "ones.bin").write_bytes(np.ones(4, np.float32).tobytes())
+        (place / "twice.bin").write_bytes(np.eye(4, dtype=np.float32).tobytes())
     with pytest.raises(ModelError) as refused:
-        open_network(adder(external=location), CPU_ONLY, name="adder.onnx")
+        open_network(doubler(external=location), CPU_ONLY, name="doubler.onnx")
     assert refused.value.code == "network_invalid"
-    assert refused.value.values == {"file": "adder.onnx"}
+    assert refused.value.values == {"file": "doubler.onnx"}
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", adder()[:-20]], ids=["empty", "garbage", "truncated"])
+@pytest.mark.parametrize("content", [b"", b"garbage", doubler()[:-20]], ids=["empty", "garbage", "truncated"])
 def test_what_is_no_model_is_refused(content):
-    with pytest.raises(ModelError, match=r"adder\.onnx is not") as refused:
-        open_network(content, CPU_ONLY, name="adder.onnx")
+    with pytest.raises(ModelError, match=r"doubler\.onnx is not") as refused:
+        open_network(content, CPU_ONLY, name="doubler.onnx")
     assert refused.value.code == "network_invalid"
 
 
@@ -109,19 +112,19 @@ def test_what_is_no_model_is_refused(content):
 )
 def test_arrays_that_do_not_fit_are_a_typed_error(inputs):
     with pytest.raises(ModelError) as refused:
-        open_network(adder(), CPU_ONLY)(inputs)
+        open_network(doubler(), CPU_ONLY)(inputs)
     assert refused.value.code == "inference_failed"
     assert refused.value.values["execution_provider"] == CPU
 
 
 def test_opening_and_failing_write_nothing_to_the_terminal(tmp_path):
     """Standard output belongs to `--json`; ONNX Runtime logs from C++, so a process of its own is watched."""
-    (tmp_path / "adder.onnx").write_bytes(adder())
+    (tmp_path / "doubler.onnx").write_bytes(doubler())
     code = """
 import sys, pathlib
 from app.imaging.errors import ModelError
 from app.inference.network import SessionOptions, open_network
-model = pathlib.Path("adder.onnx").read_bytes()
+model = pathlib.Path("doubler.onnx").read_bytes()
 for device in ("auto", "cpu", "cuda", "tensorrt"):
     open_network(model, SessionOptions(device=device, threads=1))
 try:
