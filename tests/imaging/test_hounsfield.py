@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -22,6 +22,8 @@ def hu(stored: np.ndarray, pixel_format: PixelFormat, slope: float = 1.0, interc
     return out
 
 
+@example(np.zeros((4, 5), np.uint16), 16, False, 1.0, -40000.0)
+@example(np.full((4, 5), 60000, np.uint16), 16, False, 1.0, 0.0)
 @given(
     arrays(np.uint16, (4, 5)),
     st.integers(1, 16),
