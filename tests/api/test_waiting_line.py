@@ -53,12 +53,13 @@ def test_a_place_is_free_again_after_a_fault() -> None:
 
 def test_work_runs_one_at_a_time_in_the_order_of_arrival() -> None:
     order: list[str] = []
-    running = threading.Lock()
+    running, go = threading.Lock(), threading.Event()
 
     def work(name: str) -> Callable[[threading.Event], str]:
         def run(_abandoned: threading.Event) -> str:
             assert running.acquire(blocking=False), "two analyses at the same time"
             order.append(name)
+            go.wait(10)
             running.release()
             return name
 
@@ -66,8 +67,10 @@ def test_work_runs_one_at_a_time_in_the_order_of_arrival() -> None:
 
     async def scenario() -> None:
         line = WaitingLine(max_waiting=9)
-        answers = await asyncio.gather(*(line.run(work(name), stays) for name in "abcdef"))
-        assert [result for result, _ in answers] == list("abcdef")
+        tasks = [asyncio.create_task(line.run(work(name), stays)) for name in "abcdef"]
+        await until(lambda: order == ["a"] and line.waiting == 5)
+        go.set()
+        assert [result for result, _ in await asyncio.gather(*tasks)] == list("abcdef")
         assert line.waiting == 0
 
     run(scenario())
