@@ -41,7 +41,7 @@ def phantom_ct(
     patient_rotation: ArrayLike | None = None,
     nodules: Sequence[NoduleSpec] | None = None,
     nodule_count: int = 3,
-    noise_hu: float = 22.0,
+    noise_hu: float = 30.0,
     seed: int = 0,
 ) -> PhantomCt:
     """Make a chest CT phantom; the same arguments give the same voxels.
@@ -60,7 +60,7 @@ def phantom_ct(
         What to put in; where `NoduleSpec.center_lps_mm` is None a place in the lung is found. None draws
         ``nodule_count`` of mixed kinds, the first solid, 12 mm.
     noise_hu
-        Standard deviation of the noise in soft tissue; 0 gives a noise-free volume.
+        Standard deviation of the noise in soft tissue; 0 gives a noise-free volume. LIDC-IDRI scans show 12 to 80.
     seed
         Of everything random. Vessels, nodules and noise do not depend on one another's number of draws.
 

@@ -6,7 +6,6 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import EnhancedCTImageStorage
-from pydicom.valuerep import format_number_as_ds
 
 from app.imaging.volume import CtVolume, DicomIdentity
 from app.phantom.dicom_headers import (
@@ -14,6 +13,7 @@ from app.phantom.dicom_headers import (
     SeriesAttributes,
     add_patient_and_study,
     add_series_and_equipment,
+    decimal_string,
     in_plane_directions,
     new_dataset,
     phantom_uid,
@@ -102,12 +102,12 @@ def _shared_groups(volume: CtVolume, series: SeriesAttributes) -> Dataset:
     shared = Dataset()
     shared.PixelMeasuresSequence = [
         _item(
-            PixelSpacing=[format_number_as_ds(float(row_spacing)), format_number_as_ds(float(column_spacing))],
-            SliceThickness=format_number_as_ds(thickness),
+            PixelSpacing=[decimal_string(row_spacing), decimal_string(column_spacing)],
+            SliceThickness=decimal_string(thickness),
         )
     ]
     shared.PlaneOrientationSequence = [
-        _item(ImageOrientationPatient=[format_number_as_ds(v) for v in in_plane_directions(volume)])
+        _item(ImageOrientationPatient=[decimal_string(v) for v in in_plane_directions(volume)])
     ]
     shared.PixelValueTransformationSequence = [
         _item(RescaleIntercept=str(series.rescale_intercept), RescaleSlope="1", RescaleType="HU")
@@ -195,7 +195,7 @@ def _frame_groups(volume: CtVolume, z: int) -> Dataset:
             FrameAcquisitionDuration=500.0,
         )
     ]
-    frame.PlanePositionSequence = [_item(ImagePositionPatient=[format_number_as_ds(float(v)) for v in position])]
+    frame.PlanePositionSequence = [_item(ImagePositionPatient=[decimal_string(v) for v in position])]
     frame.CTPositionSequence = [
         _item(
             TablePosition=float(position[2]),

@@ -10,10 +10,20 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID
+from pydicom.valuerep import format_number_as_ds
 
 from app.imaging.volume import CtVolume, DicomIdentity, SliceIdentity
 
 _IMPLEMENTATION_CLASS_UID = UID("2.25.172964826430275041262318471012385236143")
+
+
+def decimal_string(value: float) -> str:
+    """A DS value of at most 16 characters.
+
+    Rounded to 1e-10 first: what lies a few units in the last place below a power of ten (-99.99999999999996) is
+    otherwise written with 17 by pydicom 3.0.2.
+    """
+    return format_number_as_ds(round(float(value), 10))
 
 
 @dataclass(frozen=True)

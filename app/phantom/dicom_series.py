@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pydicom.valuerep import format_number_as_ds
 
 from app.imaging.volume import CtVolume, DicomIdentity
 from app.phantom.dicom_enhanced import enhanced_dataset
@@ -19,6 +18,7 @@ from app.phantom.dicom_headers import (
     SeriesAttributes,
     add_patient_and_study,
     add_series_and_equipment,
+    decimal_string,
     identity_of,
     in_plane_directions,
     new_dataset,
@@ -136,11 +136,11 @@ def _add_image_plane(dataset: Dataset, volume: CtVolume, z: int, series: SeriesA
     position = volume.grid.to_patient((z, 0, 0))
     direction = volume.grid.direction_lps_zyx
     normal = np.cross(direction[:, 2], direction[:, 1])
-    dataset.ImagePositionPatient = [format_number_as_ds(float(v)) for v in position]
-    dataset.ImageOrientationPatient = [format_number_as_ds(v) for v in in_plane_directions(volume)]
-    dataset.PixelSpacing = [format_number_as_ds(float(row_spacing)), format_number_as_ds(float(column_spacing))]
-    dataset.SliceThickness = format_number_as_ds(series.slice_thickness_mm or slice_spacing_mm(volume))
-    dataset.SliceLocation = format_number_as_ds(float(position @ normal))
+    dataset.ImagePositionPatient = [decimal_string(v) for v in position]
+    dataset.ImageOrientationPatient = [decimal_string(v) for v in in_plane_directions(volume)]
+    dataset.PixelSpacing = [decimal_string(row_spacing), decimal_string(column_spacing)]
+    dataset.SliceThickness = decimal_string(series.slice_thickness_mm or slice_spacing_mm(volume))
+    dataset.SliceLocation = decimal_string(float(position @ normal))
 
 
 def _add_ct_image(dataset: Dataset, series: SeriesAttributes) -> None:

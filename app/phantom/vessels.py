@@ -140,9 +140,9 @@ def _twigs(rng: np.random.Generator, tree: Tubes, side: float) -> Tubes:
     heading = along + rng.normal(0.0, 0.55, along.shape)
     heading /= np.linalg.norm(heading, axis=1, keepdims=True)
     end = start + heading * rng.uniform(8.0, 22.0, (len(chosen), 1))
-    thickness = np.minimum(tree.radii_mm[chosen] * 0.8, rng.uniform(0.26, 0.55, len(chosen)))
+    thickness = np.minimum(tree.radii_mm[chosen] * 0.6, rng.uniform(0.3, 0.6, len(chosen)))
     kept = (lung_depth(end) > 2.5) & (end[:, 0] * side > 0)
-    return _curves(start[kept], end[kept], along[kept], 1.3 * thickness[kept], 0.7 * thickness[kept])
+    return _curves(start[kept], end[kept], along[kept], 1.0 * thickness[kept], 0.65 * thickness[kept])
 
 
 def _bronchi(arteries: Tubes) -> Tubes:
