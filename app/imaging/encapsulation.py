@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
+from itertools import pairwise
 
 from app.imaging.slice_header import SliceHeader, damaged
 
 _ITEM = struct.Struct("<HHL")
 _ITEM_TAG = (0xFFFE, 0xE000)
 _END_TAG = (0xFFFE, 0xE0DD)
+
+_FRAGMENTS_PER_FRAME, _SPARE_FRAGMENTS = 64, 1024
+"""More are not a way of writing an image but of keeping a reader busy."""
 
 Fragment = tuple[int, int]
 """Offset from the start of the file and size, in bytes."""
@@ -43,6 +48,7 @@ def _items(header: SliceHeader) -> tuple[list[int], list[Fragment]]:
     """Basic offset table and fragments, in file order."""
     position = header.pixels.offset if header.pixels else header.file.size
     spans: list[Fragment] = []
+    most = _SPARE_FRAGMENTS + _FRAGMENTS_PER_FRAME * header.frame_count
     with header.file.path.open("rb") as stream:
         while True:
             stream.seek(header.file.offset + position)
@@ -56,6 +62,8 @@ def _items(header: SliceHeader) -> tuple[list[int], list[Fragment]]:
                 raise damaged(header.file, "its pixel data is not a sequence of items", code="damaged_pixels")
             position += _ITEM.size
             spans.append((position, size))
+            if len(spans) > most:
+                raise damaged(header.file, f"its pixel data has over {most} fragments", code="damaged_pixels")
             position += size
     if not spans:
         raise damaged(header.file, "its pixel data has no offset table", code="damaged_pixels")
@@ -68,10 +76,7 @@ def _by_offset_table(offsets: list[int], fragments: list[Fragment]) -> list[tupl
     """Group fragments by the frame whose first item the table points at."""
     if not fragments:
         return []
-    base = fragments[0][0] - _ITEM.size
-    starts = [base + offset for offset in offsets]
-    ends = [*starts[1:], fragments[-1][0] + fragments[-1][1]]
-    return [
-        tuple(fragment for fragment in fragments if start <= fragment[0] - _ITEM.size < end)
-        for start, end in zip(starts, ends, strict=True)
-    ]
+    base = fragments[0][0]
+    starts = [offset for offset, _ in fragments]
+    firsts = [bisect_left(starts, base + offset) for offset in offsets]
+    return [tuple(fragments[first:last]) for first, last in pairwise([*firsts, len(fragments)])]
