@@ -10,6 +10,8 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
@@ -19,7 +21,7 @@ from pydicom.uid import (
 )
 
 from app.imaging.volume import CtVolume, DicomIdentity, Grid, SliceIdentity
-from app.phantom.dicom_headers import PhantomPatient, SeriesAttributes, phantom_uid
+from app.phantom.dicom_headers import PhantomPatient, SeriesAttributes, decimal_string, phantom_uid
 from app.phantom.dicom_series import write_dicom_series
 from app.phantom.pixel_encoding import TRANSFER_SYNTAXES
 
@@ -207,3 +209,12 @@ def test_dciodvfy_finds_nothing(uid: str, enhanced: bool, tmp_path: Path) -> Non
     said = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, check=False).stderr
 
     assert said.split() == ["EnhancedCTImage" if enhanced else "CTImage"]
+
+
+@given(power=st.integers(-3, 4), below=st.integers(0, 5000), sign=st.sampled_from([-1, 1]))
+def test_decimal_strings_fit_16_characters_and_keep_their_value(power, below, sign):
+    """Just below a power of ten is where pydicom's own formatting runs over."""
+    value = sign * 10.0**power * (1 - below * 2.3e-16)
+    text = decimal_string(value)
+    assert len(text) <= 16
+    assert float(text) == pytest.approx(value, abs=1e-9)
