@@ -28,7 +28,7 @@ from app.imaging.slice_header import PixelFormat, PixelLocation, SliceHeader, da
 from app.imaging.transfer_syntax import DEFLATED_LITTLE, TRANSFER_SYNTAXES, TransferSyntax
 
 _PREAMBLE_BYTES = 132
-_FIRST_WINDOW_BYTES = 1 << 17
+_FIRST_WINDOW_BYTES = 1 << 15
 _WINDOW_GROWTH = 16
 _PIXEL_DATA = 0x7FE00010
 _ALL_PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, _PIXEL_DATA})

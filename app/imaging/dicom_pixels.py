@@ -6,6 +6,7 @@ Uncompressed slices are read in place. Compressed ones are decoded in child proc
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,6 +24,9 @@ from app.imaging.inputs import ScanFile
 from app.imaging.pixel_checks import format_of
 from app.imaging.read_options import ReadLimits
 from app.imaging.slice_header import SliceHeader, damaged
+
+_READ_THREADS = 2
+"""Reading and rescaling leave the interpreter lock to others; more threads wait for memory."""
 
 Progress = Callable[[float], None]
 
@@ -54,9 +58,10 @@ def read_hu(headers: Sequence[SliceHeader], limits: ReadLimits, on_progress: Pro
     if any(_is_compressed(header) for header in headers):
         _decode_compressed(headers, hu, limits, on_progress)
         return hu
-    for z, header in enumerate(headers):
-        _rescale(header, _uncompressed(header), hu[z])
-        on_progress((z + 1) / len(headers))
+    with ThreadPoolExecutor(_READ_THREADS) as pool:
+        slices = pool.map(lambda z: _rescale(headers[z], _uncompressed(headers[z], hu[z]), hu[z]), range(len(headers)))
+        for done, _ in enumerate(slices, start=1):
+            on_progress(done / len(headers))
     return hu
 
 
@@ -75,7 +80,8 @@ def _digest(header: SliceHeader) -> bytes:
     if _is_compressed(header):
         encoded = b"".join(header.file.read(*span) for span in frame_fragments(header)[header.frame_index])
     else:
-        encoded = _uncompressed(header).tobytes()
+        layout = format_of(header)
+        encoded = _uncompressed(header, np.empty((layout.rows, layout.columns), np.int16)).tobytes()
     return hashlib.sha256(encoded).digest()
 
 
@@ -83,17 +89,17 @@ def _is_compressed(header: SliceHeader) -> bool:
     return header.transfer_syntax is not None and header.transfer_syntax.compressed
 
 
-def _uncompressed(header: SliceHeader) -> NDArray[Any]:
-    """Stored values of one frame in native byte order, (rows, columns)."""
+def _uncompressed(header: SliceHeader, out: NDArray[np.int16]) -> NDArray[Any]:
+    """Read the stored values of one frame into ``out``, (rows, columns); the same memory as what they are."""
     layout = format_of(header)
-    kind = np.dtype(f"{'<' if layout.little_endian else '>'}{'i' if layout.is_signed else 'u'}2")
     start = (header.pixels.offset if header.pixels else 0) + header.frame_index * layout.frame_bytes
-    stored = np.fromfile(
-        header.file.path, dtype=kind, count=layout.rows * layout.columns, offset=header.file.offset + start
-    )
-    if stored.size != layout.rows * layout.columns:
+    with header.file.path.open("rb") as stream:
+        stream.seek(header.file.offset + start)
+        count = stream.readinto(out.data.cast("B"))
+    if count != layout.frame_bytes:
         raise damaged(header.file, "its pixel data ends early", code="truncated")
-    return stored.reshape(layout.rows, layout.columns).astype(kind.newbyteorder("="), copy=False)
+    stored = out.view(np.int16 if layout.is_signed else np.uint16)
+    return stored if layout.little_endian == (sys.byteorder == "little") else stored.byteswap(inplace=True)
 
 
 def _rescale(header: SliceHeader, stored: NDArray[Any], out: NDArray[np.int16]) -> None:
@@ -123,7 +129,9 @@ def _decode_compressed(
             child = idle.get()
             try:
                 stored = (
-                    _uncompressed(headers[z]) if fragments[z] is None else _decoded(headers[z], fragments[z], child)
+                    _uncompressed(headers[z], hu[z])
+                    if fragments[z] is None
+                    else _decoded(headers[z], fragments[z], child)
                 )
                 _rescale(headers[z], stored, hu[z])
             finally:

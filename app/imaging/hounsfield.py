@@ -24,7 +24,7 @@ def write_hu(
     Parameters
     ----------
     stored
-        (rows, columns) 16-bit stored values in native byte order.
+        (rows, columns) 16-bit stored values in native byte order; may be the memory of ``out``.
     pixel_format
         Bits stored, sign, padding range.
     slope, intercept

@@ -15,7 +15,6 @@ from app.imaging.errors import ScanError, SeriesSelectionError, UnreadableScan, 
 from app.imaging.inputs import InputFile, ScanFile, Source, listed_files, plain_name
 from app.imaging.quality import volume_warnings
 from app.imaging.read_options import DUPLICATE_SLICES, MISSING_SLICES, REPAIRS, ReadLimits, ReadOptions
-from app.imaging.transfer_syntax import TRANSFER_SYNTAXES
 from app.imaging.volume import CtVolume
 from app.imaging.volume_files import read_volume_file, volume_format
 
@@ -27,7 +26,6 @@ __all__ = [
     "ReadLimits",
     "ReadOptions",
     "read_ct",
-    "supported_formats",
 ]
 
 _SNIFFED_BYTES = 352
@@ -66,16 +64,6 @@ def read_ct(source: Source | Sequence[Source], options: ReadOptions | None = Non
         if not received.volumes:
             raise _nothing_readable(received)
         return _read_volume(received, options)
-
-
-def supported_formats() -> dict[str, object]:
-    """What is read, for the capabilities that the service states."""
-    return {
-        "containers": ["files", "folder", "zip"],
-        "formats": ["DICOM CT", "DICOM Enhanced CT", ".mha", ".mhd + .raw/.zraw", ".nii", ".nii.gz", ".nrrd"],
-        "transfer_syntaxes": {uid: syntax.name for uid, syntax in TRANSFER_SYNTAXES.items()},
-        "repairs": sorted(REPAIRS),
-    }
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
 
 from app.imaging.errors import SeriesSelectionError, UnreadableScan
 from app.imaging.inputs import InputFile
-from app.imaging.reading import read_ct, supported_formats
+from app.imaging.reading import read_ct
 from app.imaging.volume import CtVolume
 from app.phantom.dicom_headers import SeriesAttributes
 from app.phantom.dicom_series import write_dicom_series
@@ -261,12 +260,6 @@ def test_scans_are_read_side_by_side(tmp_path: Path) -> None:
 def test_missing_path_is_the_callers_mistake(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_ct(tmp_path / "nowhere")
-
-
-def test_capabilities_name_what_is_read() -> None:
-    said = supported_formats()
-    assert ExplicitVRLittleEndian in said["transfer_syntaxes"]
-    assert said["repairs"] == ["duplicate_slices", "missing_slices"]
 
 
 def test_real_series(shared_data: Path) -> None:

@@ -263,7 +263,7 @@ def test_header_read_in_parts_is_read_whole(tmp_path: Path, vr: bytes) -> None:
     path = write_tiny(tmp_path)[3]
     good = path.read_bytes()
     item = struct.pack("<HHL", 0xFFFE, 0xE000, 3008) + element(0x0009, 0x1003, b"LO", 3000, b"x" * 3000)
-    for size in range(131_072 - 1500, 131_072, 46 if vr == b"OB" else 250):
+    for size in range(32_768 - 1500, 32_768, 46 if vr == b"OB" else 250):
         if vr == b"OB":
             inserted = element(0x0009, 0x1002, b"OB", size, bytes(size))
         else:
@@ -278,9 +278,9 @@ def test_header_read_in_parts_is_read_whole(tmp_path: Path, vr: bytes) -> None:
 
 
 def test_enhanced_header_of_many_frames(tmp_path: Path) -> None:
-    scan = tiny_ct((500, 4, 4))
+    scan = tiny_ct((200, 4, 4))
     (path,) = write_dicom_series(scan, tmp_path, enhanced=True)
-    assert path.stat().st_size > 140_000
+    assert path.stat().st_size > 32_768
     assert (read_ct(path, options())[0].hu == scan.hu).all()
 
 
