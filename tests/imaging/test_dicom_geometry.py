@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -31,6 +32,7 @@ def stacked(headers: Sequence[SliceHeader], *repairs: str, same: Callable[..., b
 def refusal(headers: Sequence[SliceHeader], *repairs: str) -> IrregularSeries:
     with pytest.raises(IrregularSeries) as caught:
         stacked(headers, *repairs)
+    assert json.dumps(caught.value.values)
     return caught.value
 
 

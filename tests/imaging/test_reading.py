@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import tempfile
 import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 
-from app.imaging.errors import SeriesSelectionError, UnreadableScan
+from app.imaging.errors import IrregularSeries, SeriesSelectionError, UnreadableScan
 from app.imaging.inputs import InputFile
 from app.imaging.reading import read_ct
 from app.imaging.volume import CtVolume
@@ -189,6 +190,54 @@ def test_localizer_within_the_series_is_left_out(tmp_path: Path) -> None:
     volume, report = read_ct(tmp_path, options())
     assert volume.hu.shape[0] == 7
     assert [notice.code for notice in report.files_ignored] == ["localizer"]
+
+
+@pytest.mark.parametrize("syntax", [NATIVE_SYNTAXES[1], ENCAPSULATED_SYNTAXES[0]], ids=lambda uid: uid.name)
+def test_copies_of_a_slice_are_told_by_their_pixels(tmp_path: Path, syntax: str) -> None:
+    def rename(dataset: Dataset, _: int) -> None:
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{dataset.SOPInstanceUID}9"
+
+    paths = write_tiny(tmp_path / "a", transfer_syntax_uid=syntax)
+    copy = write_tiny(tmp_path / "b", rename, transfer_syntax_uid=syntax)[3]
+    volume, report = read_ct([*paths, copy], options())
+    assert_same(volume, tiny_ct())
+    assert [(each.code, each.values["file"]) for each in report.files_ignored] == [("duplicate_slice", 8)]
+
+    def same_series(dataset: Dataset, _: int) -> None:
+        first = dcmread(paths[0], stop_before_pixels=True)
+        for attribute in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+            setattr(dataset, attribute, first[attribute].value)
+
+    changed = replace(tiny_ct(), hu=tiny_ct(seed=1).hu)
+    other = write_dicom_series(changed, tmp_path / "c", transfer_syntax_uid=syntax, edit=same_series)[3]
+    with pytest.raises(IrregularSeries) as caught:
+        read_ct([*paths, other], options())
+    assert caught.value.code == "duplicate_slices"
+
+
+def test_absent_slice_is_the_mean_of_its_neighbours_when_allowed(tmp_path: Path) -> None:
+    paths = write_tiny(tmp_path)
+    with pytest.raises(IrregularSeries):
+        read_ct(paths[:4] + paths[5:], options())
+    volume, report = read_ct(paths[:4] + paths[5:], options(allow_repairs=frozenset({"missing_slices"})))
+    expected = tiny_ct().hu.copy()
+    expected[4] = np.floor((expected[3].astype(float) + expected[5]) / 2)
+    assert_same(volume, replace(tiny_ct(), hu=expected))
+    assert volume.identity is not None
+    assert len(volume.identity.slices) == 8
+    assert [(each.code, each.values["index_z"]) for each in report.repairs] == [("missing_slices", 4)]
+    assert json.dumps(asdict(report))
+
+
+@pytest.mark.parametrize("syntax", [NATIVE_SYNTAXES[1], ENCAPSULATED_SYNTAXES[0]], ids=lambda uid: uid.name)
+def test_a_caller_who_gives_up_is_not_kept_waiting(tmp_path: Path, syntax: str) -> None:
+    def give_up(fraction: float) -> None:
+        if fraction > 0.35:
+            raise InterruptedError
+
+    write_tiny(tmp_path, transfer_syntax_uid=syntax)
+    with pytest.raises(InterruptedError):
+        read_ct(tmp_path, options(on_progress=give_up))
 
 
 def test_progress_rises_to_one(tmp_path: Path) -> None:

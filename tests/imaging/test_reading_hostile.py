@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 import zlib
@@ -31,7 +32,7 @@ def refusal(source: Path | list[Path]) -> ScanError:
     """The error that reading raises; its text may name no patient and no file."""
     with pytest.raises(ScanError) as caught:
         read_ct(source, options())
-    said = f"{caught.value.message} {caught.value.values}"
+    said = f"{caught.value.message} {json.dumps(caught.value.values)}"
     assert "PHANTOM" not in said
     assert "IM0" not in said
     return caught.value
