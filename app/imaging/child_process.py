@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 
 _PROGRAM = Path(__file__).with_name("pixel_worker.py")
 _MAX_ANSWER_BYTES = 1 << 16
-_ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "TMPDIR", "VIRTUAL_ENV")
+"""The environment may hold keys and passwords; a child that reads hostile data gets none of them."""
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class ChildFailedError(Exception):
@@ -50,7 +49,7 @@ class PixelWorker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            env={**os.environ, **_ONE_THREAD},
+            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ} | _ONE_THREAD,
         )
         self._requests = cast("IO[bytes]", self._process.stdin)
         self._answers = cast("IO[bytes]", self._process.stdout)
