@@ -127,6 +127,19 @@ def test_a_rotated_patient_gives_the_same_array(rotation: np.ndarray, origin: tu
     assert np.allclose(after.grid.direction_lps_zyx, rotation @ before.grid.direction_lps_zyx, atol=1e-9)
 
 
+@settings(max_examples=40)
+@given(rotations(max_degrees=30.0))
+def test_the_last_digits_of_an_oblique_affine_do_not_decide_the_shape(rotation: np.ndarray) -> None:
+    # Every edge of the lung box is a whole number of steps long, give or take 1e-13.
+    spec = PreprocessingSpec(spacing_mm=0.5, lung_margin_mm=1.0, shape_multiple=1)
+    spacing = (2.0, 0.5, 1.0)
+    straight, turned = ct(spacing), ct(spacing, direction=rotation @ np.eye(3)[:, ::-1])
+
+    shapes = [preprocess(volume, mask_of(volume), spec).values.shape for volume in (straight, turned)]
+
+    assert shapes[0] == shapes[1]
+
+
 @settings(max_examples=20)
 @given(directions(max_degrees=0.0))
 def test_a_flipped_or_permuted_scan_of_the_same_patient_gives_the_same_array(direction: np.ndarray) -> None:

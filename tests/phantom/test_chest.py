@@ -140,11 +140,14 @@ def test_a_flipped_grid_shows_the_same_chest_flipped(quiet: PhantomCt) -> None:
 
 def test_a_patient_turned_with_the_grid_gives_the_same_array(plain: PhantomCt) -> None:
     turn = rotation_z(15.0)
-    turned = phantom_ct(**COARSE, direction_lps_zyx=turn @ IDENTITY, patient_rotation=turn)
+    # Turned about the middle of the grid, which lies elsewhere too.
+    middle = np.array([30.0, -20.0, 10.0])
+    origin = turn @ plain.volume.grid.origin_lps_mm + middle
+    turned = phantom_ct(**COARSE, origin_lps_mm=origin, direction_lps_zyx=turn @ IDENTITY, patient_rotation=turn)
 
     assert np.abs(turned.volume.hu.astype(int) - plain.volume.hu).max() <= 1
     for before, after in zip(plain.nodules, turned.nodules, strict=True):
-        assert np.allclose(after.center_lps_mm, turn @ before.center_lps_mm, atol=1e-6)
+        assert np.allclose(after.center_lps_mm, turn @ before.center_lps_mm + middle, atol=1e-6)
 
 
 def test_a_patient_turned_under_a_straight_grid_moves_the_nodules(quiet: PhantomCt) -> None:
