@@ -54,6 +54,7 @@ def serve(
             host=settings.host,
             port=settings.port,
             root_path=settings.root_path,
+            http="h11",  # the one of uvicorn's parsers that bounds the size of headers
             log_config=None,
             access_log=False,
             server_header=False,
