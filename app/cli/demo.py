@@ -44,11 +44,9 @@ class Score:
 
 
 def demo(
-    seed: Annotated[int, typer.Option(min=0, help="Which phantom.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Which phantom.")] = 1,
     url: Annotated[str | None, typer.Option(help="Use the service that runs there instead of starting one.")] = None,
-    operating_point: Annotated[
-        str, typer.Option(help="Threshold to ask for; synthetic vessels pass for nodules more often than real ones do.")
-    ] = "specific",
+    operating_point: Annotated[str | None, typer.Option(help="Named threshold; the model's default.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", file_okay=False, help="Keep the phantom and result.json here.")
     ] = None,
@@ -113,10 +111,10 @@ def _make_phantom(folder: Path, seed: int) -> tuple[list[Truth], list[Path]]:
     return truths, sorted((folder / "series").glob("*.dcm"))
 
 
-def _ask(url: str | None, files: list[Path], operating_point: str) -> dict[str, Any]:
+def _ask(url: str | None, files: list[Path], operating_point: str | None) -> dict[str, Any]:
     from app.cli.client import RequestRefused, predict, running_service
 
-    form = {"operating_point": operating_point}
+    form = {"operating_point": operating_point} if operating_point else {}
     started = time.perf_counter()
     try:
         if url is not None:

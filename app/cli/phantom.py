@@ -23,7 +23,7 @@ def phantom(
     fmt: Annotated[
         PhantomFormat, typer.Option("--format", "-f", help="A DICOM series in one file a slice, or one .mha.")
     ] = PhantomFormat.DICOM,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same phantom.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same phantom.")] = 1,
 ) -> None:
     """Write a synthetic chest CT and truth.json with the nodules that are in it.
 
