@@ -18,6 +18,8 @@ def service(status: int, answer: dict) -> Iterator[tuple[str, dict]]:
     asked: dict = {"files": [], "fields": {}}
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = 10  # a body that is shorter than it says ends the test instead of hanging it
+
         def do_POST(self):
             asked["path"] = self.path
             headers = {key: value.encode() for key, value in self.headers.items()}
