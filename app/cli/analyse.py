@@ -123,7 +123,11 @@ def _progress() -> Iterator[OnProgress | None]:
 
         def show(step: Step) -> None:
             bar.update(
-                task, description=STAGES.get(step.stage, step.stage), completed=step.fraction, detail=step.detail
+                task,
+                description=STAGES.get(step.stage, step.stage),
+                completed=step.fraction,
+                detail=step.detail,
+                refresh=step.fraction == 0.0,  # every stage is seen, however short
             )
 
         yield show
