@@ -30,10 +30,17 @@ class TrueNodule:
     kind: str
     site: str
     malignancy: float
+    readers: int = 0
 
 
 def inserted_scan(
-    volume: CtVolume, background: Background, bank: NoduleBank, count: int, rng: np.random.Generator
+    volume: CtVolume,
+    background: Background,
+    bank: NoduleBank,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    own_size: bool = False,
 ) -> tuple[CtVolume, tuple[TrueNodule, ...]]:
     """A copy of the scan with up to ``count`` nodules of the bank, and where they are.
 
@@ -43,8 +50,10 @@ def inserted_scan(
         The scan as read.
     background
         The same scan as `training.lung_background` prepared it.
+    own_size
+        As `training.insertion.populate`.
     """
-    changed, nodules = populate(background, bank, count, rng)
+    changed, nodules = populate(background, bank, count, rng, own_size=own_size)
     difference = changed - background.hu
     hu = volume.hu.copy()
     for nodule in nodules:
@@ -53,7 +62,14 @@ def inserted_scan(
     for nodule in nodules:
         x, y, z = background.grid.to_patient(nodule.center_zyx)
         truths.append(
-            TrueNodule((float(x), float(y), float(z)), nodule.diameter_mm, nodule.kind, nodule.site, nodule.malignancy)
+            TrueNodule(
+                (float(x), float(y), float(z)),
+                nodule.diameter_mm,
+                nodule.kind,
+                nodule.site,
+                nodule.malignancy,
+                nodule.readers,
+            )
         )
     return CtVolume(hu, volume.grid, volume.identity), tuple(truths)
 

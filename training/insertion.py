@@ -84,13 +84,25 @@ def insert(
         site=site,
         malignancy=nodule.malignancy,
         contrast_hu=contrast_hu,
+        readers=nodule.readers,
     )
 
 
 def populate(
-    background: Background, bank: NoduleBank, count: int, rng: np.random.Generator, *, within: Box | None = None
+    background: Background,
+    bank: NoduleBank,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    within: Box | None = None,
+    own_size: bool = False,
 ) -> tuple[NDArray[np.float32], list[InsertedNodule]]:
     """A copy of the background (or of the box ``within``) with up to ``count`` nodules inserted.
+
+    Parameters
+    ----------
+    own_size
+        Every nodule of the bank is equally likely and keeps its size; otherwise `draw_diameter_mm` sets the sizes.
 
     Returns
     -------
@@ -103,9 +115,7 @@ def populate(
     hu = background.hu[cut].astype(np.float32)
     placed: list[InsertedNodule] = []
     for _ in range(count):
-        diameter = draw_diameter_mm(rng)
-        site = draw_site(rng, diameter)
-        nodule = bank.pick(diameter, rng, at_wall=site == "pleura")
+        nodule, diameter, site = _draw_at_own_size(bank, rng) if own_size else _draw(bank, rng)
         existing = [n.moved(box[0]) for n in placed]
         center = choose_site(background, diameter, existing, rng, site=site, nodule=nodule, within=within)
         if center is None:
@@ -125,6 +135,21 @@ def populate(
             )
         )
     return hu, placed
+
+
+def _draw(bank: NoduleBank, rng: np.random.Generator) -> tuple[Nodule, float, Site]:
+    diameter = draw_diameter_mm(rng)
+    site = draw_site(rng, diameter)
+    return bank.pick(diameter, rng, at_wall=site == "pleura"), diameter, site
+
+
+def _draw_at_own_size(bank: NoduleBank, rng: np.random.Generator) -> tuple[Nodule, float, Site]:
+    """At the pleura if it touched the wall in its own scan, else free or at a vessel."""
+    nodule = bank.nodules[int(rng.integers(len(bank.nodules)))]
+    if nodule.wall_zyx is not None:
+        return nodule, nodule.diameter_mm, "pleura"
+    site = draw_site(rng, 0.0)
+    return nodule, nodule.diameter_mm, site
 
 
 def _mixed(

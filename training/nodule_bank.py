@@ -18,13 +18,14 @@ from training.nodule_blocks import Kind, Nodule, nodule_from_stack, nodule_kind
 
 EVALUATION_PATIENTS = frozenset({"LIDC-IDRI-0001", "LIDC-IDRI-0002", "LIDC-IDRI-0028", "LIDC-IDRI-0306"})
 """Their scans are the backgrounds; their nodules never enter a bank."""
-BANK_FORMAT = 3
+BANK_FORMAT = 4
 """Raised whenever what a bank file holds changes in meaning or in making; files of another format are made anew."""
 MAX_DIAMETER_MM = 34.0
 MIN_READERS = 2
 """A nodule without HU from LUNA16 (it lists those of 3 readers and more) enters if this many readers outlined it."""
 MAX_ESTIMATED_HU = 150.0
 """A nodule that no reader called calcified is not denser; where the estimate says so, the estimate is wrong."""
+LUNA16_MIN_READERS, LUNA16_MIN_MM = 3, 3.0
 RESCALING = (0.7, 1.4)
 _RATINGS = ("NumAnnotations", "Malignancy", "Texture", "Spiculation", "Calcification")
 
@@ -38,6 +39,12 @@ class NoduleBank:
     def of_patients(self, patients: Collection[str]) -> NoduleBank:
         """The nodules of these patients only; split train from validation with it."""
         return NoduleBank(tuple(n for n in self.nodules if n.patient_id in patients))
+
+    def reference_standard(self) -> NoduleBank:
+        """What LUNA16 would annotate: `LUNA16_MIN_MM` or more, outlined by `LUNA16_MIN_READERS` readers or more."""
+        return NoduleBank(
+            tuple(n for n in self.nodules if n.readers >= LUNA16_MIN_READERS and n.diameter_mm >= LUNA16_MIN_MM)
+        )
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -192,4 +199,5 @@ def _make_nodules(data: Path, measured: SliceCalibration, completed: SliceCalibr
                 malignancy=rating["Malignancy"],
                 spiculation=rating["Spiculation"],
                 estimated_hu=estimated,
+                readers=int(rating["NumAnnotations"]),
             )

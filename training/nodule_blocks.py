@@ -48,6 +48,8 @@ class Nodule:
         Mean ratings of the readers, 1 to 5; NaN for synthetic ones.
     estimated_hu
         HU were estimated from grey values, not measured (see `training.hu_estimation`).
+    readers
+        How many readers outlined it, 0 for synthetic ones.
     """
 
     hu: NDArray[np.int16]
@@ -63,6 +65,7 @@ class Nodule:
     malignancy: float = float("nan")
     spiculation: float = float("nan")
     estimated_hu: bool = False
+    readers: int = 0
 
 
 def nodule_kind(texture: float, calcification: float) -> Kind:

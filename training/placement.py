@@ -46,6 +46,8 @@ class InsertedNodule:
         Mean rating of its readers; NaN for synthetic ones.
     contrast_hu
         Mean rise of HU within the mask: how visible it is.
+    readers
+        How many readers outlined it where it comes from.
     """
 
     center_zyx: tuple[float, float, float]
@@ -57,6 +59,7 @@ class InsertedNodule:
     site: Site = "free"
     malignancy: float = float("nan")
     contrast_hu: float = 0.0
+    readers: int = 0
 
     def moved(self, by_zyx: ArrayLike) -> InsertedNodule:
         """The same nodule in an array whose voxel (0, 0, 0) lies at ``-by_zyx`` of this one."""
