@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(parsed: argparse.Namespace, config: TrainingConfig) -> None:
     if parsed.command == "prepare":
         prepared = prepare(config)
-        for scan in (*config.data.detector_scans, *config.data.test_scans):
+        for scan in chain.from_iterable(config.data.lung_folds):
             load_background(config, scan)
         sys.stdout.write(
             f"{len(prepared.patches.crops)} candidate patches, {len(prepared.stacks.ratings)} nodules, "

@@ -23,16 +23,14 @@ class DataConfig(_Strict):
     luna16: Path | None = Field(
         default=None, description="Full LUNA16 (subset0..9); its scans join the lungs trained on."
     )
-    detector_scans: tuple[str, ...] = Field(
-        default=("ct/LIDC-IDRI-0002.mha", "ct/LIDC-IDRI-0028.mha", "ct/LIDC-IDRI-0306.mha"),
-        description="Scans below root whose lungs the detector learns on.",
-    )
-    validation_scans: tuple[str, ...] = Field(
-        default=("ct/LIDC-IDRI-0028.mha", "ct/LIDC-IDRI-0306.mha"),
-        description="Scans that weight and operating points are chosen on, with nodules of held-out patients.",
-    )
-    test_scans: tuple[str, ...] = Field(
-        default=("ct/LIDC-IDRI-0001.zip",), description="Scans whose lungs are never trained on."
+    lung_folds: tuple[tuple[str, ...], ...] = Field(
+        default=(
+            ("ct/LIDC-IDRI-0001.zip",),
+            ("ct/LIDC-IDRI-0002.mha",),
+            ("ct/LIDC-IDRI-0028.mha", "ct/LIDC-IDRI-0306.mha"),
+        ),
+        min_length=1,
+        description="Scans below root by the fold whose networks never see their lungs.",
     )
     held_out_patients: tuple[str, ...] = Field(
         default=("LIDC-IDRI-0001", "LIDC-IDRI-0002", "LIDC-IDRI-0028", "LIDC-IDRI-0306"),
@@ -43,6 +41,14 @@ class DataConfig(_Strict):
         default=3.0, description="Mean rating over this is malignant; in between is left out."
     )
     folds: int = Field(default=5, ge=2)
+
+    def held_out_scans(self, fold: int) -> tuple[str, ...]:
+        """Scans whose lungs a fold never sees; folds beyond the last of `lung_folds` hold out what fold 0 does."""
+        return self.lung_folds[fold if fold < len(self.lung_folds) else 0]
+
+    def training_scans(self, fold: int) -> tuple[str, ...]:
+        """The other scans, whose lungs a fold learns in."""
+        return tuple(scan for group in self.lung_folds if group != self.held_out_scans(fold) for scan in group)
 
 
 class CharacteriserConfig(_Strict):

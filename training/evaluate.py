@@ -59,7 +59,7 @@ def evaluate(config: TrainingConfig, *, fold: int = 0) -> Decisions:
     decisions = decide_on_patches(config, prepared, fold)
     decisions = decide_on_lungs(config, prepared, decisions, fold)
     metrics = list(decisions.metrics)
-    for scan in config.data.test_scans:
+    for scan in config.data.held_out_scans(fold):
         metrics += _detection_metrics(config, prepared, decisions, scan, fold)
     decisions = decisions.model_copy(update={"metrics": tuple(metrics)})
     write_decisions(config.folder / f"evaluation-fold{fold}.json", decisions)
@@ -92,7 +92,7 @@ def decide_on_lungs(config: TrainingConfig, prepared: Prepared, decisions: Decis
     model = _every_candidate_model(config, decisions, fold)
     bank = prepared.bank.of_patients(set(prepared.split.patients(fold)))
     tables = []
-    for scan in config.data.validation_scans:
+    for scan in config.data.training_scans(fold):
         background = load_background(config, scan)
         volume, _ = read_ct(config.data.root / scan)
         own = luna16_findings(config.data.root, background.series_uid)
@@ -101,7 +101,7 @@ def decide_on_lungs(config: TrainingConfig, prepared: Prepared, decisions: Decis
             copy, truths = inserted_scan(volume, background, bank, NODULES_EACH, rng)
             tables.append(tabulate(copy, truths, own, model))
     weight = choose_weight(tables)
-    where = f"{len(tables)} copies of {len(config.data.validation_scans)} lungs that the detector was trained in"
+    where = f"{len(tables)} copies of {len(config.data.training_scans(fold))} lungs that the detector was trained in"
     points = {}
     for name, fp_per_scan in OPERATING_POINTS.items():
         threshold = threshold_at(tables, weight, fp_per_scan)

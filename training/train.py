@@ -27,7 +27,7 @@ def train(
     patients = set(prepared.split.fold_of_patient) - held_out
     folder = fold_folder(config, fold)
     characteriser, detector = None, None
-    backgrounds = [load_background(config, scan) for scan in config.data.detector_scans]
+    backgrounds = [load_background(config, scan) for scan in config.data.training_scans(fold)]
     bank = prepared.bank.of_patients(patients)
     if stage in (None, "characteriser"):
         inserted = make_inserted_stacks(
