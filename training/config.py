@@ -73,10 +73,10 @@ class DetectorConfig(_Strict):
 
     widths: tuple[int, int, int, int] = (24, 40, 80, 128)
     blocks: tuple[int, int, int] = (1, 2, 1)
-    steps: int = 3000
+    steps: int = 2000
     crops_per_step: int = 4
     crop_voxels: int = 96
-    nodules_per_crop: tuple[int, int] = (0, 4)
+    nodules_per_crop: tuple[int, int] = (0, 6)
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     ema_decay: float = 0.998

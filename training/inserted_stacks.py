@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from app.imaging.preprocessing import CropSpec, sample_crops
 from app.imaging.volume import CtVolume, Grid
 from training.crops import CACHE_SIZE_PX
-from training.insertion import insert
+from training.insertion import MIN_VISIBLE_SHARE, insert
 from training.lung_background import Background
 from training.nodule_bank import NoduleBank
 from training.placement import choose_site, draw_diameter_mm, draw_site
@@ -90,7 +90,7 @@ def _one_stack(
         in_lungs=background.in_lungs[cut],
         site=site,
     )
-    if not nodule.mask.any():
+    if not nodule.mask.any() or nodule.visible_share < MIN_VISIBLE_SHARE:
         return None
     inside = np.zeros(hu.shape, np.int16)
     z, y, x = nodule.start_zyx

@@ -15,9 +15,13 @@ from training.lung_background import Background, NoiseModel
 from training.nodule_bank import NoduleBank
 from training.nodule_blocks import Nodule, sphere_diameter_mm
 from training.nodule_rendering import RenderedNodule, render
-from training.placement import Box, InsertedNodule, Site, choose_site, draw_diameter_mm, draw_site
+from training.placement import MIN_PLEURAL_MM, Box, InsertedNodule, Site, choose_site, draw_diameter_mm, draw_site
 
 Cut = tuple[slice, slice, slice]
+
+MIN_VISIBLE_SHARE = 0.5
+"""Readers saw every nodule of the bank. Where the wall or a hilar vessel would hide half of one, it is not put."""
+TRIES_EACH = 3
 
 
 def insert(
@@ -72,7 +76,8 @@ def insert(
     host = volume_hu[host_cut]
     mixed = _mixed(host, fraction[block_cut], rendered.tissue_hu, grain)
     mask = inside[block_cut] >= 0.5
-    contrast_hu = float((mixed - host)[mask].mean()) if mask.any() else 0.0
+    rise_hu = (mixed - host)[mask]
+    clear_rise_hu = (rendered.fraction * (rendered.tissue_hu - nodule.lung_hu))[rendered.inside >= 0.5].sum()
     volume_hu[host_cut] = mixed
     return InsertedNodule(
         center_zyx=_centroid(inside, rendered),
@@ -83,8 +88,9 @@ def insert(
         patient_id=nodule.patient_id,
         site=site,
         malignancy=nodule.malignancy,
-        contrast_hu=contrast_hu,
+        contrast_hu=float(rise_hu.mean()) if mask.any() else 0.0,
         readers=nodule.readers,
+        visible_share=float(rise_hu.sum() / max(clear_rise_hu, 1.0)),
     )
 
 
@@ -114,26 +120,30 @@ def populate(
     cut = tuple(slice(a, b) for a, b in zip(*box, strict=True))
     hu = background.hu[cut].astype(np.float32)
     placed: list[InsertedNodule] = []
-    for _ in range(count):
+    for _ in range(count * TRIES_EACH):
+        if len(placed) == count:
+            break
         nodule, diameter, site = _draw_at_own_size(bank, rng) if own_size else _draw(bank, rng)
         existing = [n.moved(box[0]) for n in placed]
         center = choose_site(background, diameter, existing, rng, site=site, nodule=nodule, within=within)
         if center is None:
             continue
-        placed.append(
-            insert(
-                hu,
-                nodule,
-                np.asarray(center) - box[0],
-                rng,
-                diameter_mm=diameter,
-                wall_direction_zyx=background.wall_direction(center) if site == "pleura" else None,
-                noise=background.noise,
-                slice_spacing_mm=background.slice_spacing_mm,
-                in_lungs=background.in_lungs[cut],
-                site=site,
-            )
+        changed = hu.copy()
+        inserted = insert(
+            changed,
+            nodule,
+            np.asarray(center) - box[0],
+            rng,
+            diameter_mm=diameter,
+            wall_direction_zyx=background.wall_direction(center) if site == "pleura" else None,
+            noise=background.noise,
+            slice_spacing_mm=background.slice_spacing_mm,
+            in_lungs=background.in_lungs[cut],
+            site=site,
         )
+        if inserted.visible_share >= MIN_VISIBLE_SHARE:
+            hu = changed
+            placed.append(inserted)
     return hu, placed
 
 
@@ -144,9 +154,9 @@ def _draw(bank: NoduleBank, rng: np.random.Generator) -> tuple[Nodule, float, Si
 
 
 def _draw_at_own_size(bank: NoduleBank, rng: np.random.Generator) -> tuple[Nodule, float, Site]:
-    """At the pleura if it touched the wall in its own scan, else free or at a vessel."""
+    """At the pleura if it touched the wall in its own scan and would not drown there, else free or at a vessel."""
     nodule = bank.nodules[int(rng.integers(len(bank.nodules)))]
-    if nodule.wall_zyx is not None:
+    if nodule.wall_zyx is not None and nodule.diameter_mm >= MIN_PLEURAL_MM:
         return nodule, nodule.diameter_mm, "pleura"
     site = draw_site(rng, 0.0)
     return nodule, nodule.diameter_mm, site

@@ -48,6 +48,9 @@ class InsertedNodule:
         Mean rise of HU within the mask: how visible it is.
     readers
         How many readers outlined it where it comes from.
+    visible_share
+        What it adds to this lung over what it would add to clear lung, summed over the nodule: near 0 where a wall or a
+        hilar vessel swallows it.
     """
 
     center_zyx: tuple[float, float, float]
@@ -60,6 +63,7 @@ class InsertedNodule:
     malignancy: float = float("nan")
     contrast_hu: float = 0.0
     readers: int = 0
+    visible_share: float = 1.0
 
     def moved(self, by_zyx: ArrayLike) -> InsertedNodule:
         """The same nodule in an array whose voxel (0, 0, 0) lies at ``-by_zyx`` of this one."""

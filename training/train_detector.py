@@ -125,7 +125,8 @@ def _training_crop(
     background = backgrounds[int(rng.integers(len(backgrounds)))]
     box = _random_box(background, side, rng)
     count = int(rng.integers(config.detector.nodules_per_crop[0], config.detector.nodules_per_crop[1] + 1))
-    hu, nodules = populate(background, bank, count, rng, within=box)
+    # half of the crops as LIDC is, half with more of the small and the large
+    hu, nodules = populate(background, bank, count, rng, within=box, own_size=bool(rng.random() < 0.5))
     cut = tuple(slice(a, b) for a, b in zip(*box, strict=True))
     taught = background.own_mm[cut] >= 0
     hu = vary_scanner(hu, rng)
