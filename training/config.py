@@ -55,7 +55,7 @@ class CharacteriserConfig(_Strict):
     """The second stage and its schedule."""
 
     widths: tuple[int, int, int] = (32, 64, 128)
-    steps: int = 2400
+    steps: int = 1200
     patches_per_step: int = 64
     nodules_per_patch_batch: int = 20
     stacks_per_step: int = 16

@@ -13,6 +13,9 @@ Characteriser (`axial crops`)
             ``malignancy_probability``  float32 (n,)   calibrated
             ``attributes``              float32 (n, a) in the order of ``attribute_names``
             ``mask_probability``        float32 (n, s, rows, columns)
+
+Each network is its fp32 file, and may have variants (`NetworkVariant`): the same function in less time, with what it
+costs in accuracy. A variant keeps inputs and outputs, and the operating points hold for all of them.
 """
 
 from __future__ import annotations
@@ -28,6 +31,10 @@ from app.imaging.preprocessing import CropSpec, PreprocessingSpec
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="A name inside the folder.")]
+VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+
+FP32, AUTO = "fp32", "auto"
+"""The network as it was exported; and the word for "whatever is fastest here". No variant may have these names."""
 
 
 class _Strict(BaseModel):
@@ -43,12 +50,47 @@ class Parity(_Strict):
     onnxruntime_version: str
 
 
+class VariantFigure(_Strict):
+    """A measure of accuracy, of a variant and of the fp32 network on the same cases."""
+
+    name: str
+    value: float
+    fp32: float
+    n: int = Field(ge=1)
+    data: str
+
+
+class NetworkVariant(_Strict):
+    """The same network in other arithmetic or another runtime; `training.variants` measures and writes it."""
+
+    file: FileName
+    sha256: Sha256
+    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    arithmetic: Literal["float32", "float16", "bfloat16", "int8"]
+    device: Literal["cpu", "gpu"] = Field(default="cpu", description="Where it pays; elsewhere fp32 is run.")
+    max_abs_difference: float = Field(ge=0, description="Largest difference of a probability from fp32.")
+    figures: tuple[VariantFigure, ...] = ()
+    seconds_ratio: float | None = Field(
+        default=None, gt=0, description="Seconds over those of fp32, measured in turns; null: not measured."
+    )
+    bytes_per_voxel: float | None = Field(
+        default=None, gt=0, description="Detector: memory of a pass over its input, measured."
+    )
+
+
 class NetworkFile(_Strict):
-    """One ONNX file."""
+    """One ONNX file, and its variants by name."""
 
     file: FileName
     sha256: Sha256
     parity: Parity | None = None
+    variants: dict[VariantName, NetworkVariant] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> NetworkFile:
+        if taken := {FP32, AUTO} & self.variants.keys():
+            raise ValueError(f"{sorted(taken)} cannot name a variant")
+        return self
 
 
 class DetectorEntry(NetworkFile):
@@ -59,6 +101,9 @@ class DetectorEntry(NetworkFile):
     nms_iou: float = Field(default=0.2, ge=0, le=1)
     max_candidates: int = Field(default=100, ge=1)
     halo_voxels: int = Field(default=32, ge=0, description="Context a tile needs around its core, in voxels.")
+    bytes_per_voxel: float | None = Field(
+        default=None, gt=0, description="Memory of a pass over its input, measured; null: not measured."
+    )
 
 
 class CharacteriserEntry(NetworkFile):
