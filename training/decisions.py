@@ -17,6 +17,7 @@ class Decisions(BaseModel):
 
     nodule: Calibration = Calibration()
     malignancy: Calibration = Calibration()
+    mask_shift: float = 0.0
     score_threshold: float = 0.12
     detector_weight: float = 0.0
     halo_voxels: int = 64

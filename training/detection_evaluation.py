@@ -45,12 +45,13 @@ def try_inserted(
     populations: int,
     nodules_each: int,
     seed: int,
+    own_size: bool = False,
 ) -> list[ScanTrial]:
     """Analyse the scan with several independent populations of inserted nodules."""
     trials = []
     for number in range(populations):
         rng = np.random.default_rng((seed, number))
-        scan, truths = inserted_scan(volume, background, bank, nodules_each, rng)
+        scan, truths = inserted_scan(volume, background, bank, nodules_each, rng, own_size=own_size)
         trials.append(try_scan(f"{name}-{number}", scan, truths, own_findings, model))
     return trials
 
@@ -72,18 +73,12 @@ def marks_of(name: str, findings: Findings) -> tuple[Mark, ...]:
     return tuple(Mark(name, nodule.center_lps_mm, nodule.probability) for nodule in findings.nodules)
 
 
-def froc_of(trials: Sequence[ScanTrial], chosen: Sequence[TrueNodule] | None = None) -> FrocResult:
-    """LUNA16's FROC over the trials; with ``chosen``, the other inserted nodules count as irrelevant."""
-    wanted = None if chosen is None else set(chosen)
-    nodules: dict[str, tuple[Annotation, ...]] = {}
-    irrelevant: dict[str, tuple[Annotation, ...]] = {}
-    for trial in trials:
-        counted = [t for t in trial.truths if wanted is None or t in wanted]
-        others = [Finding(t.center_lps_mm, t.diameter_mm) for t in trial.truths if t not in counted]
-        nodules[trial.name] = tuple(Annotation(trial.name, t.center_lps_mm, t.diameter_mm) for t in counted)
-        irrelevant[trial.name] = tuple(
-            Annotation(trial.name, f.center_lps_mm, f.diameter_mm) for f in (*trial.irrelevant, *others)
-        )
+def froc_of(trials: Sequence[ScanTrial]) -> FrocResult:
+    """LUNA16's FROC over the trials."""
+    nodules = {t.name: tuple(Annotation(t.name, n.center_lps_mm, n.diameter_mm) for n in t.truths) for t in trials}
+    irrelevant = {
+        t.name: tuple(Annotation(t.name, f.center_lps_mm, f.diameter_mm) for f in t.irrelevant) for t in trials
+    }
     reference = Reference(tuple(trial.name for trial in trials), nodules, irrelevant)
     return froc(reference, [mark for trial in trials for mark in trial.marks])
 

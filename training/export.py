@@ -79,7 +79,9 @@ def export_model(config: TrainingConfig, fold: int, folder: Path, decisions: Dec
     detector = DecodedDetector(
         load_detector(config, fold), spacing_mm=config.preprocessing.spacing_mm, top=config.detector.top
     )
-    characteriser = ServedCharacteriser(load_characteriser(config, fold), decisions.nodule, decisions.malignancy)
+    characteriser = ServedCharacteriser(
+        load_characteriser(config, fold), decisions.nodule, decisions.malignancy, decisions.mask_shift
+    )
     detector_parity = _export_detector(detector.eval(), folder / "detector.onnx", config)
     characteriser_parity = _export_characteriser(characteriser.eval(), folder / "characteriser.onnx", config)
     manifest = ModelManifest(

@@ -1,7 +1,7 @@
 """How much say each stage has in the final probability, and where the operating points lie.
 
-Chosen in the lungs the detector was trained in, with inserted nodules of patients that neither stage has seen. False
-marks in lungs that were trained on are fewer than elsewhere; the figures of the model card come from other lungs.
+Chosen on the other folds' networks, each in the lungs that it never saw, with inserted nodules of patients that
+neither stage has seen.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from training.froc import FP_RATES
 from training.inserted_scans import TrueNodule
 from training.lung_background import Finding
 
-WEIGHTS = (0.0, 0.25, 0.5)
-"""Of the detector. It has seen the lungs of few scans, so the second stage keeps at least half of the say."""
+WEIGHTS = (0.0, 0.25, 0.4, 0.5, 0.6, 0.75, 1.0)
+"""Of the detector."""
+SCORE_THRESHOLDS = (0.05, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3)
+TOLERATED_LOSS = 0.003
+"""Of sensitivity: every candidate that the first stage passes on costs the second as much as any other."""
 
 FloatArray = NDArray[np.float64]
 
@@ -42,6 +45,11 @@ class CandidateTable:
 
     nodules: FloatArray
     false: FloatArray
+
+    def above(self, score_threshold: float) -> CandidateTable:
+        """What is left when the first stage passes on only candidates of this probability or more."""
+        nodules = np.where(self.nodules[:, :1] >= score_threshold, self.nodules, np.nan)
+        return CandidateTable(nodules, self.false[self.false[:, 0] >= score_threshold])
 
 
 def tabulate(
@@ -80,7 +88,8 @@ def mixed(said: FloatArray, weight: float) -> FloatArray:
 def threshold_at(tables: Sequence[CandidateTable], weight: float, fp_per_scan: float) -> float:
     """Final log-odds above which ``fp_per_scan`` false candidates are left."""
     false = np.sort(np.concatenate([mixed(t.false, weight) for t in tables]))[::-1]
-    return float(false[min(int(fp_per_scan * len(tables)), len(false) - 1)])
+    allowed = int(fp_per_scan * len(tables))
+    return float(false[allowed]) if allowed < len(false) else float("-inf")
 
 
 def sensitivity_above(tables: Sequence[CandidateTable], weight: float, threshold: float) -> float:
@@ -91,8 +100,16 @@ def sensitivity_above(tables: Sequence[CandidateTable], weight: float, threshold
 
 def choose_weight(tables: Sequence[CandidateTable], weights: Sequence[float] = WEIGHTS) -> float:
     """The weight of largest mean sensitivity at LUNA16's seven false positive rates."""
-    means = [
-        float(np.mean([sensitivity_above(tables, w, threshold_at(tables, w, rate)) for rate in FP_RATES]))
-        for w in weights
-    ]
-    return weights[int(np.argmax(means))]
+    return weights[int(np.argmax([mean_sensitivity(tables, weight) for weight in weights]))]
+
+
+def choose_score_threshold(tables: Sequence[CandidateTable], weight: float) -> float:
+    """The highest cut of the first stage that costs no more than `TOLERATED_LOSS` of the mean sensitivity."""
+    whole = mean_sensitivity(tables, weight)
+    costs = [whole - mean_sensitivity([t.above(cut) for t in tables], weight) for cut in SCORE_THRESHOLDS]
+    return max(cut for cut, cost in zip(SCORE_THRESHOLDS, costs, strict=True) if cost <= TOLERATED_LOSS)
+
+
+def mean_sensitivity(tables: Sequence[CandidateTable], weight: float) -> float:
+    """Mean over LUNA16's seven false positive rates."""
+    return float(np.mean([sensitivity_above(tables, weight, threshold_at(tables, weight, rate)) for rate in FP_RATES]))

@@ -24,11 +24,14 @@ class ServedCharacteriser(nn.Module):
     Left-right mirror images are as real as the originals, so both are asked and their logits averaged.
     """
 
-    def __init__(self, network: Characteriser, nodule: Calibration, malignancy: Calibration) -> None:
+    def __init__(
+        self, network: Characteriser, nodule: Calibration, malignancy: Calibration, mask_shift: float = 0.0
+    ) -> None:
         super().__init__()
         self.network = network
         self.nodule = nodule
         self.malignancy = malignancy
+        self.mask_shift = mask_shift
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Crops (n, s, rows, columns) -> nodule (n,), malignancy (n,), attributes (n, a), mask like the crops."""
@@ -37,7 +40,7 @@ class ServedCharacteriser(nn.Module):
             torch.sigmoid(logits.nodule * self.nodule.slope + self.nodule.intercept),
             torch.sigmoid(logits.malignancy * self.malignancy.slope + self.malignancy.intercept),
             torch.sigmoid(logits.attributes),
-            torch.sigmoid(logits.mask),
+            torch.sigmoid(logits.mask + self.mask_shift),
         )
 
     def logits(self, crops: Tensor) -> CharacteriserOutput:

@@ -39,11 +39,3 @@ def test_found_by_size_and_kind_at_a_threshold():
 def test_irrelevant_findings_are_no_false_positives_and_the_radius_is_strict():
     assert false_positives_at(two_trials(), 0.5) == [1, 1]
     assert false_positives_at(two_trials(), 0.9) == [0, 1]
-
-
-def test_nodules_not_asked_for_are_neither_hit_nor_false():
-    trials = two_trials()
-    large = [t for trial in trials for t in trial.truths if t.diameter_mm > 6]
-    result = froc_of(trials, large)
-    assert result.n_nodules == 2
-    assert false_positives_at(trials, 0.0) == [len(scan.false_positives) for scan in result.scans]
