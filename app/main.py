@@ -94,6 +94,7 @@ def _loaded(settings: Settings, load: LoadModels, metrics: Metrics) -> tuple[Loa
             model=f"{model.identity.name}:{model.identity.version}",
             sha256=model.identity.sha256,
             execution_provider=model.execution_provider,
+            precision=dict(model.precision),
             notices=[notice.message for notice in model.notices],
         )
     return loaded

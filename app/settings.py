@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.imaging.read_options import ReadLimits
@@ -22,6 +22,16 @@ GIB = 1 << 30
 
 class UnknownSetting(ValueError):
     """An environment variable with our prefix that names no setting."""
+
+
+class WebhookTarget(BaseModel):
+    """Where the end of a job is told to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
+    secret: Annotated[SecretStr, Field(min_length=16)]
+    """Key of the signature."""
 
 
 class Settings(BaseSettings):
@@ -47,6 +57,12 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         default="auto", description="Where networks run; auto takes CUDA when a GPU is there."
     )
+    precision: str = Field(
+        default="fp32",
+        pattern=r"^[a-z0-9][a-z0-9-]*$",
+        description="fp32, a variant that the model's manifest names, or auto: the fastest that was measured and can "
+        "run here.",
+    )
     require_gpu: bool = Field(default=False, description="Refuse to start without a GPU instead of using the CPU.")
     tensorrt_cache: Path | None = Field(default=None, description="Folder where TensorRT keeps built engines.")
     threads: int = Field(default=0, ge=0, description="Threads for one analysis; 0 takes one for each core.")
@@ -56,6 +72,36 @@ class Settings(BaseSettings):
     temp_dir: Path | None = Field(default=None, description="Where uploads lie while they are analysed.")
     min_free_disk_bytes: int = Field(
         default=GIB, ge=0, description="Free bytes under temp_dir below which the service is not ready."
+    )
+
+    data_dir: Path = Field(default=Path("lungnodule_data"), description="Where jobs, their scans and results are kept.")
+    database_url: SecretStr | None = Field(
+        default=None, description="postgresql://... for many machines; without it SQLite in data_dir."
+    )
+    worker_concurrency: int = Field(
+        default=1, ge=0, le=64, description="Jobs analysed at once by each worker; 0: this service only takes jobs in."
+    )
+    worker_lease_s: float = Field(
+        default=30.0, gt=0, description="Seconds without a heartbeat after which a worker counts as dead."
+    )
+    max_attempts: int = Field(default=3, ge=1, description="Attempts that may fail or be lost before a job is parked.")
+    max_queued: int = Field(default=1000, ge=1, description="Jobs that may wait.")
+    max_job_uploads: int = Field(default=16, ge=1, description="Uploads of jobs received at the same time.")
+    drain_notice_s: float = Field(
+        default=1.0, ge=0, description="Seconds between not being ready and not listening, after SIGTERM."
+    )
+    drain_timeout_s: float = Field(
+        default=20.0, ge=0, description="Seconds that running jobs get after SIGTERM before they are handed back."
+    )
+    retention_days: float = Field(default=30.0, gt=0, description="Days after its end at which a job is erased.")
+    retention_bytes: int = Field(
+        default=100 * GIB, ge=0, description="Bytes of stored scans above which the oldest jobs are erased."
+    )
+    webhooks: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")], WebhookTarget] = Field(
+        default={}, description="JSON: name to url and secret; the only addresses that are told of a job's end."
+    )
+    actor_header: str = Field(
+        default="", description="Header in which the proxy names the authenticated user, for the audit trail."
     )
 
     max_request_bytes: int = Field(default=2 * GIB, ge=1, description="Largest request body, in bytes.")
@@ -74,6 +120,13 @@ class Settings(BaseSettings):
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith("postgresql://"):
+            raise ValueError("must begin with postgresql://")
+        return value
 
     @field_validator("root_path")
     @classmethod

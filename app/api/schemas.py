@@ -174,7 +174,12 @@ class AnalysisResult(_Answer):
     series: Series = Field(description="The series that was analysed.")
     acceptance: Acceptance = Field(description="What was received, chosen, rejected and why.")
     model: ModelIdentity = Field(description="Which model answered.")
-    execution_provider: str = Field(description="ONNX Runtime execution provider that ran the networks.")
+    execution_provider: str = Field(
+        description="What ran the detector: an execution provider of ONNX Runtime, or OpenVINO."
+    )
+    precision: dict[str, str] = Field(
+        description="By network: fp32, or the name of its variant in the model's manifest that ran."
+    )
     operating_point: OperatingPoint = Field(description="Which of the model's thresholds was in force.")
     malignancy_meaning: str = Field(description="What malignancy_probability was trained to mean.")
     timings_s: dict[str, float] = Field(description="Seconds in each stage of the analysis.")
@@ -201,6 +206,7 @@ def result_from_findings(findings: found.Findings) -> AnalysisResult:
         acceptance=_acceptance(findings.acceptance, findings.warnings),
         model=ModelIdentity.model_validate(findings.model),
         execution_provider=findings.execution_provider,
+        precision=dict(findings.precision),
         operating_point=OperatingPoint.model_validate(findings.operating_point),
         malignancy_meaning=findings.malignancy_meaning,
         timings_s={stage: round(seconds, 4) for stage, seconds in findings.timings_s.items()},

@@ -122,7 +122,8 @@ def load_models(settings: Settings) -> tuple[LoadedModel, ...]:
     loaded = []
     for wanted in settings.models:
         name, _, version = wanted.partition(":")
-        model = load_model(find_model(settings.model_store, name, version or None).path, session)
+        folder = find_model(settings.model_store, name, version or None)
+        model = load_model(folder.path, session, settings.precision)
         warm_up(model)
         loaded.append(model)
     return tuple(loaded)

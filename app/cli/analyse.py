@@ -190,10 +190,16 @@ def _print_table(findings: Findings) -> None:
         console.print(f"note[{notice.code}]: {notice.message}", markup=False, soft_wrap=True)
     seconds = sum(findings.timings_s.values()) if "total" not in findings.timings_s else findings.timings_s["total"]
     console.print(
-        f"{findings.model.name} {findings.model.version} on {findings.execution_provider}, operating point "
-        f"{findings.operating_point.name} ({findings.operating_point.threshold:g}), {seconds:.1f} s",
+        f"{findings.model.name} {findings.model.version}{_precision(findings)} on {findings.execution_provider}, "
+        f"operating point {findings.operating_point.name} ({findings.operating_point.threshold:g}), {seconds:.1f} s",
         soft_wrap=True,
     )
+
+
+def _precision(findings: Findings) -> str:
+    """Only where it is not what everyone expects."""
+    variants = [f"{network} {name}" for network, name in findings.precision.items() if name != "fp32"]
+    return f" ({', '.join(variants)})" if variants else ""
 
 
 def _title(findings: Findings) -> str:

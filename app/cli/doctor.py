@@ -112,7 +112,8 @@ def _models(settings: Settings) -> Iterator[Check]:
             continue
         verdict: Verdict = "warning" if model.notices else "ok"
         identity = f"{model.identity.name} {model.identity.version}, sha256 {model.identity.sha256[:12]}"
-        remarks = ["hashes and preprocessing verified", f"runs on {model.execution_provider}"]
+        precision = ", ".join(f"{network} {name}" for network, name in model.precision.items())
+        remarks = ["hashes and preprocessing verified", f"runs on {model.execution_provider} ({precision})"]
         remarks += [notice.message for notice in model.notices]
         yield Check("model", verdict, f"{identity}: {'; '.join(remarks)}")
 

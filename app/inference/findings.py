@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -104,6 +104,8 @@ class Findings:
     malignancy_meaning: str
     timings_s: dict[str, float]
     warnings: tuple[Notice, ...] = ()
+    precision: Mapping[str, str] = field(default_factory=dict)
+    """By network: ``fp32`` or the variant of the manifest that ran."""
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,8 @@ arrays that this installation's preprocessing reproduces.
 
 from __future__ import annotations
 
-import hashlib
-import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +16,12 @@ import numpy as np
 from app.imaging.acceptance import Notice
 from app.imaging.errors import ModelError
 from app.inference.findings import ModelIdentity
-from app.inference.manifest import ModelManifest, NetworkFile, load_manifest, load_manifest_and_sha256
-from app.inference.network import Network, OnnxNetwork, SessionOptions, open_network
+from app.inference.manifest import FP32, ModelManifest, load_manifest, load_manifest_and_sha256
+from app.inference.network import Network, SessionOptions, gpu_count
+from app.inference.opening import CHARACTERISER, DETECTOR, OpenNetwork, open_entry, read_verified, stranded
+from app.inference.openvino_network import has_openvino
+from app.inference.precision import ROLES, Machine, choose_precision
 from app.phantom.reference import reference_digest
-
-DETECTOR_INPUTS, DETECTOR_OUTPUTS = {"volume": 5}, {"boxes": 3, "scores": 2}
-CHARACTERISER_INPUTS = {"crops": 4}
-CHARACTERISER_OUTPUTS = {
-    "nodule_probability": 1,
-    "malignancy_probability": 1,
-    "attributes": 2,
-    "mask_probability": 4,
-}
-"""Number of axes by name; what the axes mean is written in `app.inference.manifest`."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +44,14 @@ class LoadedModel:
     execution_provider: str
     notices: tuple[Notice, ...] = ()
     """What whoever runs it should know, e.g. that it fell back to the CPU."""
+    precision: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(ROLES, FP32))
+    """By network: ``fp32`` or the name of its variant that runs."""
+
+    @property
+    def detector_bytes_per_voxel(self) -> float | None:
+        """Memory of the running detector over its input, as measured; None where it was not."""
+        entry, name = self.manifest.detector, self.precision["detector"]
+        return entry.bytes_per_voxel if name == FP32 else entry.variants[name].bytes_per_voxel
 
 
 def list_models(store: Path) -> list[ModelFolder]:
@@ -107,11 +106,12 @@ def verify_model(folder: Path) -> ModelManifest:
     """
     manifest = load_manifest(folder)
     for entry in (manifest.detector, manifest.characteriser):
-        _read_verified(folder, entry)
+        for file in (entry, *entry.variants.values()):
+            read_verified(folder, file)
     return manifest
 
 
-def load_model(folder: Path, session: SessionOptions) -> LoadedModel:
+def load_model(folder: Path, session: SessionOptions, precision: str = FP32) -> LoadedModel:
     """Verify a model folder and open its networks.
 
     Parameters
@@ -120,13 +120,17 @@ def load_model(folder: Path, session: SessionOptions) -> LoadedModel:
         ``<store>/<name>/<version>``.
     session
         Device, threads, memory.
+    precision
+        ``fp32``, the name of a variant in the manifest, or ``auto``. What runs is in the answer's ``precision``: a
+        variant for GPUs that finds none gives way to fp32, with a notice.
 
     Raises
     ------
     ModelError
-        As `verify_model` and `app.inference.network.open_network`; ``network_contract`` when inputs or outputs
-        are not what the manifest's kind promises; ``preprocessing_mismatch`` when the preprocessing of this
-        installation gives other arrays than the networks were trained on.
+        As `verify_model`, `app.inference.network.open_network` and `app.inference.precision.choose_precision`;
+        ``network_contract`` when inputs or outputs are not what the manifest's kind promises;
+        ``preprocessing_mismatch`` when the preprocessing of this installation gives other arrays than the networks
+        were trained on.
     """
     manifest, sha256 = load_manifest_and_sha256(folder)
     found = reference_digest(manifest.preprocessing, manifest.characteriser.crop)
@@ -138,17 +142,32 @@ def load_model(folder: Path, session: SessionOptions) -> LoadedModel:
             code="preprocessing_mismatch",
             values={"expected": manifest.preprocessing_digest, "found": found},
         )
-    detector = _open(folder, manifest.detector, session, DETECTOR_INPUTS, DETECTOR_OUTPUTS)
-    characteriser = _open(folder, manifest.characteriser, session, CHARACTERISER_INPUTS, CHARACTERISER_OUTPUTS)
+    chosen = choose_precision(manifest, precision, session, Machine(gpu_count() > 0, has_openvino()))
+    detector = open_entry(folder, manifest.detector, chosen["detector"], session, DETECTOR)
+    characteriser = open_entry(folder, manifest.characteriser, chosen["characteriser"], session, CHARACTERISER)
     _expect_attributes(manifest, characteriser)
+    for entry, role, network in (
+        (manifest.detector, "detector", detector),
+        (manifest.characteriser, "characteriser", characteriser),
+    ):
+        if stranded(entry, chosen[role], network):
+            return _with_fp32_instead(folder, session, chosen[role])
     return LoadedModel(
         manifest=manifest,
         identity=ModelIdentity(manifest.name, manifest.version, sha256),
         detector=detector,
         characteriser=characteriser,
         execution_provider=detector.execution_provider,
-        notices=detector.notices or characteriser.notices,
+        notices=tuple({notice.message: notice for n in (detector, characteriser) for notice in n.notices}.values()),
+        precision=chosen,
     )
+
+
+def _with_fp32_instead(folder: Path, session: SessionOptions, precision: str) -> LoadedModel:
+    """A variant for GPUs that runs on the CPU is slower than fp32 and no better."""
+    message = f"The precision asked for was {precision}, which is for GPUs; no GPU can be used, so fp32 runs."
+    plain = load_model(folder, session)
+    return replace(plain, notices=(*plain.notices, Notice("precision_fallback", message, {"precision": precision})))
 
 
 def warm_up(model: LoadedModel) -> None:
@@ -172,50 +191,7 @@ def warm_up(model: LoadedModel) -> None:
     _expect_shape("characteriser", "mask_probability", said["mask_probability"].shape, crops.shape)
 
 
-def _read_verified(folder: Path, entry: NetworkFile) -> bytes:
-    """The content of a file of the model, once it is known to be the one that the manifest means."""
-    path = folder / entry.file
-    try:
-        mode = path.lstat().st_mode
-    except OSError as error:
-        raise ModelError(
-            f"{path} is named by the manifest but missing.", code="file_missing", values={"file": str(path)}
-        ) from error
-    if not stat.S_ISREG(mode):
-        raise ModelError(
-            f"{path} must be a regular file inside the model folder, not a link or a device.",
-            code="file_not_regular",
-            values={"file": str(path)},
-        )
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != entry.sha256:
-        raise ModelError(
-            f"{path} is not the file that the manifest means: sha256 expected {entry.sha256}, found {found}. "
-            "Fetch the model folder again.",
-            code="hash_mismatch",
-            values={"file": str(path), "expected": entry.sha256, "found": found},
-        )
-    return content
-
-
-def _open(
-    folder: Path, entry: NetworkFile, session: SessionOptions, inputs: Mapping[str, int], outputs: Mapping[str, int]
-) -> OnnxNetwork:
-    network = open_network(_read_verified(folder, entry), session, name=entry.file)
-    found_inputs = {name: len(shape) for name, shape in network.inputs.items()}
-    found_outputs = {name: len(shape) for name, shape in network.outputs.items()}
-    if found_inputs != dict(inputs) or found_outputs != dict(outputs):
-        raise ModelError(
-            f"{entry.file} has inputs {found_inputs} and outputs {found_outputs} (name: number of axes); "
-            f"the manifest's kind promises {dict(inputs)} and {dict(outputs)}.",
-            code="network_contract",
-            values={"file": entry.file, "inputs": found_inputs, "outputs": found_outputs},
-        )
-    return network
-
-
-def _expect_attributes(manifest: ModelManifest, characteriser: OnnxNetwork) -> None:
+def _expect_attributes(manifest: ModelManifest, characteriser: OpenNetwork) -> None:
     count = characteriser.outputs["attributes"][1]
     named = len(manifest.characteriser.attribute_names)
     if isinstance(count, int) and count != named:

@@ -144,6 +144,7 @@ def _analyse(
         malignancy_meaning=model.manifest.malignancy.meaning,
         timings_s=clock.timings_s(),
         warnings=(*model.notices, *coverage_warnings(lungs, volume), *found.notices),
+        precision=model.precision,
     )
 
 

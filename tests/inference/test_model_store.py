@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app.imaging.errors import ModelError
-from app.inference import model_store
+from app.inference.opening import CHARACTERISER
 from app.inference.model_store import find_model, list_models, load_model, verify_model, warm_up
 from app.inference.network import SessionOptions
 from tests.tiny_model import sha256_of, tiny_detector, write_tiny_model
@@ -155,7 +155,7 @@ def test_warming_up_runs_both_networks(tiny_model):
     assert seen == [{"volume": (1, 1, 32, 32, 32)}, {"crops": (2, 3, 64, 64)}]
 
 
-@pytest.mark.parametrize("output", sorted(model_store.CHARACTERISER_OUTPUTS))
+@pytest.mark.parametrize("output", sorted(CHARACTERISER.outputs))
 def test_warming_up_finds_an_output_of_another_shape(tiny_model, output):
     def faulty(inputs):
         said = tiny_model.characteriser(inputs)

@@ -9,6 +9,7 @@ from app.api.problems import NotFound, problem_responses
 from app.api.service import ServiceDependency
 from app.inference.manifest import ModelManifest
 from app.inference.model_store import LoadedModel
+from app.inference.precision import precisions_of
 
 router = APIRouter(tags=["models"])
 
@@ -21,7 +22,11 @@ class ModelSummary(BaseModel):
     sha256: str = Field(description="sha256 of the manifest, which holds the sha256 of every network.")
     is_default: bool = Field(description="Whether it answers when a request names no model.")
     intended_use: str = Field(description="What it is for, and what not.")
-    execution_provider: str = Field(description="ONNX Runtime execution provider that runs it.")
+    execution_provider: str = Field(
+        description="What runs the detector: an execution provider of ONNX Runtime, or OpenVINO."
+    )
+    precision: dict[str, str] = Field(description="By network: fp32, or the name of its variant that runs.")
+    precisions: list[str] = Field(description="Those that LUNGNODULE_PRECISION can choose; figures in the manifest.")
     operating_points: list[str] = Field(description="Names that the form field operating_point takes.")
     default_operating_point: str = Field(description="The one in force when a request names none.")
 
@@ -68,6 +73,8 @@ def _summary(model: LoadedModel, default: LoadedModel) -> ModelSummary:
         is_default=model is default,
         intended_use=model.manifest.intended_use,
         execution_provider=model.execution_provider,
+        precision=dict(model.precision),
+        precisions=precisions_of(model.manifest),
         operating_points=list(model.manifest.operating_points),
         default_operating_point=model.manifest.default_operating_point,
     )
