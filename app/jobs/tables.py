@@ -1,0 +1,137 @@
+"""Tables of the ledger. No column holds a patient attribute: those stay in the files of the store.
+
+`app/jobs/migrations` makes the same tables; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+_ID = sa.String(32)
+_CODE = sa.String(64)
+_SHA256 = sa.String(64)
+
+scans = sa.Table(
+    "scans",
+    metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("digest", _SHA256),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("erased_at", sa.Double),
+    # One live copy of the same content; erased rows have lost their digest.
+    sa.Index("scans_digest", "digest", unique=True),
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("scan_id", _ID, sa.ForeignKey("scans.id")),
+    sa.Column("ticket", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("worker_id", _ID),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("updated_at", sa.Double, nullable=False),
+    sa.Column("started_at", sa.Double),
+    sa.Column("finished_at", sa.Double),
+    sa.Column("model", sa.String(128), nullable=False),
+    sa.Column("work_digest", _SHA256),
+    sa.Column("order", sa.JSON, nullable=False),
+    sa.Column("stage", _CODE, nullable=False),
+    sa.Column("fraction", sa.Double, nullable=False),
+    sa.Column("stages_s", sa.JSON, nullable=False),
+    sa.Column("problem", sa.JSON(none_as_null=True)),
+    sa.Column("result_name", sa.String(128)),
+    sa.Column("result_sha256", _SHA256),
+    sa.Column("result_size", sa.BigInteger),
+    sa.Column("answered_from", _ID),
+    sa.Column("retry_of", _ID),
+    sa.Column("last_event", sa.Integer, nullable=False),
+    sa.Column("erased_at", sa.Double),
+    sa.Index("jobs_state", "state", "created_at"),
+    sa.Index("jobs_created", "created_at", "id"),
+    sa.Index("jobs_work", "work_digest", "state"),
+    sa.Index("jobs_scan", "scan_id"),
+)
+
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("job_id", _ID, sa.ForeignKey("jobs.id"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("worker_id", _ID, nullable=False),
+    sa.Column("started_at", sa.Double, nullable=False),
+    sa.Column("finished_at", sa.Double),
+    sa.Column("outcome", sa.String(16)),
+    sa.Column("stage", _CODE, nullable=False),
+    sa.Column("code", _CODE),
+)
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("job_id", _ID, sa.ForeignKey("jobs.id"), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("data", sa.JSON, nullable=False),
+)
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    # The key is the client's text and may hold anything: only its hash is kept.
+    sa.Column("key_sha256", _SHA256, primary_key=True),
+    sa.Column("fingerprint", _SHA256, nullable=False),
+    sa.Column("job_id", _ID, sa.ForeignKey("jobs.id"), nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Index("idempotency_keys_job", "job_id"),
+)
+
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("job_id", _ID, sa.ForeignKey("jobs.id"), nullable=False),
+    sa.Column("target", sa.String(64), nullable=False),
+    sa.Column("event", sa.String(16), nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("next_at", sa.Double),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("last_answer", _CODE),
+    sa.Column("delivered_at", sa.Double),
+    sa.Index("outbox_due", "next_at"),
+    sa.Index("outbox_job", "job_id"),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("actor", sa.String(64), nullable=False),
+    sa.Column("action", _CODE, nullable=False),
+    sa.Column("job_id", _ID),
+    sa.Column("request_id", sa.String(64)),
+    sa.Column("values", sa.JSON, nullable=False),
+    sa.Index("audit_at", "at"),
+    sa.Index("audit_job", "job_id"),
+)
+
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("slot", sa.String(128), nullable=False),
+    sa.Column("concurrency", sa.Integer, nullable=False),
+    sa.Column("started_at", sa.Double, nullable=False),
+    sa.Column("heartbeat_at", sa.Double, nullable=False),
+    sa.Column("stopped_at", sa.Double),
+)
+
+OF_A_JOB = (attempts, events, idempotency_keys, outbox)
+"""Tables with rows that go when a job is erased. The audit trail stays: it holds nothing of the patient."""
