@@ -12,7 +12,7 @@ from app.imaging.volume import CtVolume
 from app.inference.findings import Findings
 from app.inference.model_store import LoadedModel
 from app.inference.pipeline import AnalysisOptions, analyse_volume
-from training.froc import FrocResult, Mark, froc
+from training.froc import FrocResult, Mark, ScanOutcome, froc, scan_outcomes
 from training.inserted_scans import TrueNodule, inserted_scan
 from training.luna16 import Annotation, Reference
 from training.lung_background import Background, Finding
@@ -74,18 +74,24 @@ def marks_of(name: str, findings: Findings) -> tuple[Mark, ...]:
 
 
 def froc_of(trials: Sequence[ScanTrial]) -> FrocResult:
-    """LUNA16's FROC over the trials."""
-    nodules = {t.name: tuple(Annotation(t.name, n.center_lps_mm, n.diameter_mm) for n in t.truths) for t in trials}
-    irrelevant = {
-        t.name: tuple(Annotation(t.name, f.center_lps_mm, f.diameter_mm) for f in t.irrelevant) for t in trials
-    }
-    reference = Reference(tuple(trial.name for trial in trials), nodules, irrelevant)
-    return froc(reference, [mark for trial in trials for mark in trial.marks])
+    """LUNA16's FROC over the trials.
+
+    Raises
+    ------
+    Luna16Error
+        If none of them holds a nodule.
+    """
+    return froc(_reference(trials), [mark for trial in trials for mark in trial.marks])
+
+
+def outcomes_of(trials: Sequence[ScanTrial]) -> tuple[ScanOutcome, ...]:
+    """Hits, misses and false marks of each trial by LUNA16's rules, whether or not it holds a nodule."""
+    return scan_outcomes(_reference(trials), [mark for trial in trials for mark in trial.marks])
 
 
 def found_at(trials: Sequence[ScanTrial], threshold: float) -> dict[str, Estimate]:
     """Share of inserted nodules found at a threshold, overall, by size and by kind; and false positives per scan."""
-    outcomes = [(n.nodule, n.probability) for scan in froc_of(trials).scans for n in scan.nodules]
+    outcomes = [(n.nodule, n.probability) for scan in outcomes_of(trials) for n in scan.nodules]
     truth_of = {(t.center_lps_mm): t for trial in trials for t in trial.truths}
     rows = [(truth_of[a.center_lps_mm], p is not None and p >= threshold) for a, p in outcomes]
     figures = {"sensitivity": _share(hit for _, hit in rows)}
@@ -98,7 +104,15 @@ def found_at(trials: Sequence[ScanTrial], threshold: float) -> dict[str, Estimat
 
 def false_positives_at(trials: Sequence[ScanTrial], threshold: float) -> list[int]:
     """False marks at or above the threshold in each trial."""
-    return [sum(m.probability >= threshold for m in scan.false_positives) for scan in froc_of(trials).scans]
+    return [sum(m.probability >= threshold for m in scan.false_positives) for scan in outcomes_of(trials)]
+
+
+def _reference(trials: Sequence[ScanTrial]) -> Reference:
+    nodules = {t.name: tuple(Annotation(t.name, n.center_lps_mm, n.diameter_mm) for n in t.truths) for t in trials}
+    irrelevant = {
+        t.name: tuple(Annotation(t.name, f.center_lps_mm, f.diameter_mm) for f in t.irrelevant) for t in trials
+    }
+    return Reference(tuple(trial.name for trial in trials), nodules, irrelevant)
 
 
 def _share(hits: Iterable[bool]) -> Estimate:

@@ -154,13 +154,7 @@ def froc(reference: Reference, marks: Iterable[Mark], rules: FrocRules = LUNA16_
     """
     if reference.n_nodules == 0:
         raise Luna16Error("the reference has no nodule in the series that are counted; sensitivity is not defined")
-    marks_of_scan: dict[str, list[Mark]] = defaultdict(list)
-    for mark in marks:
-        marks_of_scan[mark.series_uid].append(mark)
-    scans = tuple(
-        _scan_outcome(uid, marks_of_scan.get(uid, []), reference, rules.max_marks_per_scan)
-        for uid in reference.series_uids
-    )
+    scans = scan_outcomes(reference, marks, rules)
     events = Events.of(scans)
     curve = events.curve(np.ones(len(scans), dtype=np.int64))
     band, at_rates = _bootstrap(events, rules) if rules.n_bootstraps else (None, np.empty((0, len(FP_RATES))))
@@ -172,6 +166,19 @@ def froc(reference: Reference, marks: Iterable[Mark], rules: FrocRules = LUNA16_
     }
     cpm = Estimate(float(values.mean()), *percentile_interval(at_rates.mean(axis=1), rules.confidence), n)
     return FrocResult(scans, curve, band, sensitivities, cpm)
+
+
+def scan_outcomes(
+    reference: Reference, marks: Iterable[Mark], rules: FrocRules = LUNA16_RULES
+) -> tuple[ScanOutcome, ...]:
+    """What each scan contributes: hits, misses and false positives. Defined for scans without nodules too."""
+    marks_of_scan: dict[str, list[Mark]] = defaultdict(list)
+    for mark in marks:
+        marks_of_scan[mark.series_uid].append(mark)
+    return tuple(
+        _scan_outcome(uid, marks_of_scan.get(uid, []), reference, rules.max_marks_per_scan)
+        for uid in reference.series_uids
+    )
 
 
 @dataclass(frozen=True)

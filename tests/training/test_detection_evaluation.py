@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.detection_evaluation import ScanTrial, false_positives_at, found_at, froc_of
+from training.detection_evaluation import ScanTrial, false_positives_at, found_at
 from training.froc import Mark
 from training.inserted_scans import TrueNodule
 from training.lung_background import Finding
@@ -39,3 +39,11 @@ def test_found_by_size_and_kind_at_a_threshold():
 def test_irrelevant_findings_are_no_false_positives_and_the_radius_is_strict():
     assert false_positives_at(two_trials(), 0.5) == [1, 1]
     assert false_positives_at(two_trials(), 0.9) == [0, 1]
+
+
+def test_a_scan_without_nodules_has_false_marks_all_the_same():
+    """Two of the four real scans have none; false marks in them are what is asked about."""
+    alone = ScanTrial("c", (), (Finding((0.0, 0.0, 0.0), 10.0),), (mark("c", 1, 0.9), mark("c", 30, 0.7)))
+    assert false_positives_at([alone], 0.5) == [1]
+    assert false_positives_at([alone], 0.8) == [0]
+    assert found_at([alone], 0.5)["sensitivity"].n == 0
