@@ -65,6 +65,11 @@ class Settings(BaseSettings):
     )
     require_gpu: bool = Field(default=False, description="Refuse to start without a GPU instead of using the CPU.")
     tensorrt_cache: Path | None = Field(default=None, description="Folder where TensorRT keeps built engines.")
+    detector_memory_mib: float | None = Field(
+        default=None,
+        ge=1,
+        description="Memory of one detector pass, in MiB; larger lungs are analysed in tiles, with the same result.",
+    )
     threads: int = Field(default=0, ge=0, description="Threads for one analysis; 0 takes one for each core.")
 
     max_waiting: int = Field(default=8, ge=0, description="Requests admitted beside the one being analysed.")

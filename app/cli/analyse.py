@@ -84,6 +84,7 @@ def analyse(
             read=ReadOptions(series_uid=series_uid, limits=settings.read, allow_repairs=_known_repairs(allow_repair)),
             operating_point=operating_point,
             threads=settings.threads or os.cpu_count() or 1,
+            detector_memory_mib=settings.detector_memory_mib,
         )
         with _progress() as on_progress:
             findings = pipeline.analyse(paths[0] if len(paths) == 1 else paths, loaded, options, on_progress)

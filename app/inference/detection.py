@@ -17,8 +17,10 @@ from app.inference.network import Network
 from app.inference.tiling import Tile, TilingSpec, tiles
 
 DEFAULT_MAX_VOXELS = 40_000_000
-"""Largest pass of the detector. An adult's lungs at 1 mm are 10 to 30 million voxels; the shipped detector takes about
-20 bytes for each on a CPU, so a pass stays below 0.8 GB."""
+"""Largest pass of the detector. An adult's lungs at 1 mm are 10 to 30 million voxels."""
+DEFAULT_BYTES_PER_VOXEL = 31.0
+"""What a pass takes where the manifest does not say: measured with the detector of lungnodule 0.1.0, fp32, on a CPU."""
+MIB = 1 << 20
 
 
 def detect(
@@ -68,13 +70,23 @@ def detect(
     return [_candidate(box, score, prepared) for box, score in zip(boxes[kept], scores[kept], strict=True)]
 
 
+def max_voxels_within(model: LoadedModel, memory_mib: float | None) -> int:
+    """Largest array for the detector, by the memory that its pass may take; `DEFAULT_MAX_VOXELS` without a bound.
+
+    By what was measured of the variant that runs; a GPU's memory is not what was measured, but near it.
+    """
+    if memory_mib is None:
+        return DEFAULT_MAX_VOXELS
+    return int(memory_mib * MIB / (model.detector_bytes_per_voxel or DEFAULT_BYTES_PER_VOXEL))
+
+
 def _cut(prepared: PreparedVolume, model: LoadedModel, max_voxels: int) -> list[Tile]:
     halo, multiple = model.manifest.detector.halo_voxels, model.manifest.preprocessing.shape_multiple
     try:
         return tiles(prepared.grid.shape_zyx, TilingSpec(max_voxels, halo, multiple))
     except ValueError as error:
         raise ModelError(
-            f"The detector cannot be run in tiles: {error}.",
+            f"The detector cannot be run in tiles: {error}. Allow it more memory (LUNGNODULE_DETECTOR_MEMORY_MIB).",
             code="tile_too_small",
             values={"max_voxels": max_voxels, "halo_voxels": halo, "shape_zyx": list(prepared.grid.shape_zyx)},
         ) from error
@@ -89,24 +101,28 @@ def _boxes_of_all_tiles(
 ) -> tuple[Boxes, NDArray[np.float64]]:
     """(n, 6) boxes in index coordinates of the whole volume and (n,) scores, in an order that tiling cannot change."""
     found: list[tuple[Boxes, NDArray[np.float64]]] = []
+    most = 0
     for number, tile in enumerate(cut):
         on_progress(number / len(cut), f"tile {number + 1} of {len(cut)}")
-        found.append(_boxes_of_tile(prepared.values, detector, entry, tile))
+        boxes, scores, most = _boxes_of_tile(prepared.values, detector, entry, tile)
+        found.append((boxes, scores))
     boxes = np.concatenate([boxes for boxes, _ in found])
     scores = np.concatenate([scores for _, scores in found])
-    order = np.lexsort((*boxes.T[::-1], -scores))
+    # One pass over the whole would have given no more boxes than a pass over a tile.
+    order = np.lexsort((*boxes.T[::-1], -scores))[:most]
     return boxes[order], scores[order]
 
 
 def _boxes_of_tile(
     values: NDArray[np.float32], detector: Network, entry: DetectorEntry, tile: Tile
-) -> tuple[Boxes, NDArray[np.float64]]:
+) -> tuple[Boxes, NDArray[np.float64], int]:
+    """Boxes and scores of the core, and how many boxes a pass gives at most."""
     outputs = detector({"volume": np.ascontiguousarray(values[tile.slices])[None, None]})
     boxes = outputs["boxes"][0].astype(np.float64) + np.tile(tile.start, 2)
     scores = outputs["scores"][0].astype(np.float64)
     _refuse_nonsense(boxes, scores, entry.score_threshold)
     kept = (scores >= entry.score_threshold) & tile.owns(centers(boxes))
-    return boxes[kept], scores[kept]
+    return boxes[kept], scores[kept], len(scores)
 
 
 def _refuse_nonsense(boxes: Boxes, scores: NDArray[np.float64], threshold: float) -> None:

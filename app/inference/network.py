@@ -184,6 +184,15 @@ def gpu_count() -> int:
     return count.value
 
 
+def has_vnni() -> bool:
+    """Whether the processor multiplies int8 without saturating; False where the system does not tell."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return "avx512_vnni" in flags or "avx_vnni" in flags
+
+
 def available_providers() -> list[str]:
     """Providers that the installed ONNX Runtime was built with; whether they work is another matter."""
     import onnxruntime  # noqa: PLC0415 - 0.2 s that `import app` should not pay
@@ -233,8 +242,9 @@ def _session_options(options: SessionOptions) -> Any:  # noqa: ANN401
     session.enable_mem_pattern = options.reuse_memory_pattern
     session.enable_cpu_mem_arena = options.memory_arena
     session.graph_optimization_level = _optimisation_level(options.graph_optimisation)
-    # Without VNNI the fast int8 kernels saturate; these do not, so an int8 network answers alike on every processor.
-    session.add_session_config_entry("session.x64quantprecision", "1")
+    if not has_vnni():
+        # The fast int8 kernels would saturate; slower ones do not, so an int8 network answers alike everywhere.
+        session.add_session_config_entry("session.x64quantprecision", "1")
     session.log_severity_level = 4  # what goes wrong comes back as an exception
     # A path that can hold no file: a model from bytes would otherwise read weights from the working directory.
     session.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)

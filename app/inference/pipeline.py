@@ -17,7 +17,7 @@ from app.imaging.reading import read_ct
 from app.imaging.volume import CtVolume
 from app.inference import measurements
 from app.inference.characterisation import CharacterisedNodule, characterise
-from app.inference.detection import DEFAULT_MAX_VOXELS, detect
+from app.inference.detection import detect, max_voxels_within
 from app.inference.findings import Findings, Nodule, OnProgress, OperatingPoint, Progress
 from app.inference.model_store import LoadedModel
 
@@ -34,14 +34,17 @@ class AnalysisOptions:
         Name in the model's manifest; None takes its default.
     threads
         For resampling. The networks' threads are set when the model is loaded.
+    detector_memory_mib
+        Memory that a pass of the detector may take, in MiB; larger lungs are cut into tiles, with the same result.
     detector_max_voxels
-        Largest array the detector is given at once; larger lungs are cut into tiles. Bounds the memory.
+        The same bound in voxels, for tests; wins over the memory.
     """
 
     read: ReadOptions = field(default_factory=ReadOptions)
     operating_point: str | None = None
     threads: int = 2
-    detector_max_voxels: int = DEFAULT_MAX_VOXELS
+    detector_memory_mib: float | None = None
+    detector_max_voxels: int | None = None
 
 
 def analyse(
@@ -124,7 +127,8 @@ def _analyse(
     with clock.stage("prepare"):
         prepared = preprocess(volume, lungs, model.manifest.preprocessing, threads=options.threads)
     with clock.stage("detect") as step:
-        candidates = detect(prepared, model, step, max_voxels=options.detector_max_voxels)
+        max_voxels = options.detector_max_voxels or max_voxels_within(model, options.detector_memory_mib)
+        candidates = detect(prepared, model, step, max_voxels=max_voxels)
     del prepared  # the largest array; not needed while crops are read from the scan
     with clock.stage("characterise") as step:
         found = characterise(volume, candidates, model, operating_point.threshold, step)
