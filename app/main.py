@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import cache, partial
 from pathlib import Path
 
@@ -16,20 +17,30 @@ from starlette.requests import ClientDisconnect
 
 from app.api.docs import add_docs, add_front_pages
 from app.api.edge import Edge
+from app.api.job_desk import open_desk
+from app.api.job_work import worker_beside
 from app.api.openapi import describe
 from app.api.problems import problem_response
-from app.api.routes import capabilities, health, models, predict
+from app.api.routes import capabilities, health, job_events, job_results, jobs, models, predict
 from app.api.service import Analyse, LoadModels, Service, load_models
 from app.api.waiting_line import ClientHungUp, WaitingLine
 from app.imaging.errors import LungNoduleError, ModelError
 from app.inference.model_store import LoadedModel
 from app.inference.pipeline import analyse
+from app.jobs.installation import open_jobs
 from app.metrics import Metrics
 from app.settings import Settings
 from app.upload_folders import process_folder
 
 
-def create_app(settings: Settings, *, load: LoadModels = load_models, run: Analyse = analyse) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    load: LoadModels = load_models,
+    run: Analyse = analyse,
+    work: bool = False,
+    draining: threading.Event | None = None,
+) -> FastAPI:
     """Make the application.
 
     Parameters
@@ -40,6 +51,10 @@ def create_app(settings: Settings, *, load: LoadModels = load_models, run: Analy
         Gives the models at start-up; the first is the default.
     run
         The analysis itself.
+    work
+        Whether a worker runs in this process, beside the service, when the settings want one. There can be one.
+    draining
+        Set by the caller when the process is to end: no new work is taken and the worker stops.
 
     Returns
     -------
@@ -47,16 +62,21 @@ def create_app(settings: Settings, *, load: LoadModels = load_models, run: Analy
         Starts only when every model is verified and warmed up: a `ModelError` ends the start.
     """
     metrics = Metrics()
+    ending = draining or threading.Event()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         models = _loaded(settings, load, metrics)
-        line = WaitingLine(settings.max_waiting)
+        line = WaitingLine(settings.max_waiting, devices=max(1, settings.worker_concurrency))
         metrics.in_flight.set_function(lambda: line.admitted)
         metrics.waiting.set_function(lambda: line.waiting)
-        with process_folder(settings.temp_dir or Path(tempfile.gettempdir())) as uploads:
-            app.state.service = Service(settings, models, line, metrics, uploads, run)
-            yield
+        with ExitStack() as stack:
+            uploads = stack.enter_context(process_folder(settings.temp_dir or Path(tempfile.gettempdir())))
+            installation = stack.enter_context(open_jobs(settings))
+            app.state.service = Service(settings, models, line, metrics, uploads, run, ending)
+            app.state.desk = stack.enter_context(open_desk(installation, ending))
+            async with worker_beside(app.state.service, installation, wanted=work and settings.worker_concurrency > 0):
+                yield
 
     app = FastAPI(
         lifespan=lifespan,
@@ -69,7 +89,7 @@ def create_app(settings: Settings, *, load: LoadModels = load_models, run: Analy
     app.add_middleware(Edge, metrics=metrics)
     for error in (LungNoduleError, HTTPException, RequestValidationError, ClientDisconnect, ClientHungUp):
         app.add_exception_handler(error, problem_response)
-    for resource in (predict, models, capabilities, health):
+    for resource in (predict, jobs, job_results, job_events, models, capabilities, health):
         app.include_router(resource.router)
     add_front_pages(app, docs=settings.docs)
     if settings.docs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,17 @@ settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 
 _ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def jobs_stay_out_of_the_repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A service that a test starts keeps its jobs in a folder of this test run."""
+    before = os.environ.get("LUNGNODULE_DATA_DIR")
+    os.environ["LUNGNODULE_DATA_DIR"] = str(tmp_path_factory.mktemp("data"))
+    yield
+    os.environ.pop("LUNGNODULE_DATA_DIR")
+    if before is not None:
+        os.environ["LUNGNODULE_DATA_DIR"] = before
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,10 @@ centres from 0. Errors are RFC 9457 problem documents; [/problems](problems) exp
 
 _TAGS = [
     {"name": "analysis", "description": "A chest CT in, its nodules out."},
+    {
+        "name": "jobs",
+        "description": "The same in its turn: what was acknowledged is answered.",
+    },
     {"name": "models", "description": "What answers, what it reads, and its limits."},
     {"name": "operations", "description": "For probes and monitoring."},
 ]

@@ -19,6 +19,8 @@ from starlette.responses import Response
 from app.api.waiting_line import ClientHungUp, LineFull
 from app.imaging import errors
 from app.imaging.errors import LungNoduleError, OptionError
+from app.jobs import records as jobs
+from app.jobs.runner import JobTimeout
 from app.multipart import MalformedUpload
 from app.uploads import NotMultipart, StorageFull, UploadTooSlow
 
@@ -78,6 +80,14 @@ class ProblemKind:
 
 
 _RETRY = "Try again after the seconds in the Retry-After header."
+_TIMEOUT = ProblemKind(
+    "analysis_timeout",
+    503,
+    "Analysis took too long",
+    "Try again when the service is less busy, or send a smaller volume.",
+)
+_NOT_FOUND = ProblemKind("not_found", 404, "Not found", "The description of the API lists every path.")
+_NOT_READY = ProblemKind("not_ready", 503, "Service not ready", _RETRY)
 
 PROBLEMS: Mapping[type[Exception], ProblemKind] = {
     errors.UploadTooLarge: ProblemKind(
@@ -149,13 +159,32 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
     RequestValidationError: ProblemKind(
         "invalid_request", 422, "Request not valid", "`errors` point to each part of the request that does not fit."
     ),
-    NotFound: ProblemKind("not_found", 404, "Not found", "The description of the API lists every path."),
-    NotReady: ProblemKind("not_ready", 503, "Service not ready", _RETRY),
-    AnalysisTimeout: ProblemKind(
-        "analysis_timeout",
-        503,
-        "Analysis took too long",
-        "Try again when the service is less busy, or send a smaller volume.",
+    NotFound: _NOT_FOUND,
+    NotReady: _NOT_READY,
+    AnalysisTimeout: _TIMEOUT,
+    JobTimeout: _TIMEOUT,
+    jobs.Draining: _NOT_READY,
+    jobs.UnknownJob: _NOT_FOUND,
+    jobs.JobErased: ProblemKind("gone", 410, "Erased", "Send the scan again if it is needed."),
+    jobs.JobConflict: ProblemKind(
+        "conflict", 409, "Not in this state of the job", "`values` name the state; GET the job to see how far it is."
+    ),
+    jobs.IdempotencyMismatch: ProblemKind(
+        "idempotency_mismatch",
+        422,
+        "Idempotency-Key used for something else",
+        "Send another key with another scan or other options; only an exact repetition may use the same.",
+    ),
+    jobs.QueueFull: ProblemKind("queue_full", 429, "Too many jobs", _RETRY),
+    jobs.DatabaseUnavailable: ProblemKind("database_unavailable", 503, "Database does not answer", _RETRY),
+    jobs.StoreDamaged: ProblemKind(
+        "store_damaged", 500, "Stored data missing or damaged", "Send the scan again; tell whoever runs the service."
+    ),
+    jobs.AttemptsExhausted: ProblemKind(
+        "attempts_exhausted",
+        500,
+        "Given up after several attempts",
+        "Tell whoever runs the service; then POST to the job's link `retry`.",
     ),
     LungNoduleError: ProblemKind("refused", 422, "Request refused", "`detail` says why."),
     Exception: ProblemKind(
@@ -223,6 +252,29 @@ def problem_response(request: Request, error: Exception) -> Response:
     )
 
 
+def stored_problem(told: Mapping[str, Any], root_path: str, job_id: str) -> tuple[ProblemKind, Problem]:
+    """A job's problem, from what the ledger keeps of the error (`app.jobs.rows.told`)."""
+    by_name = {cls.__name__: kind for cls, kind in PROBLEMS.items()}
+    kind = next(by_name[name] for name in told["classes"] if name in by_name)
+    return kind, Problem(
+        type=f"{root_path}/problems#{kind.name}",
+        title=kind.title,
+        status=kind.status,
+        detail=told["message"],
+        instance=f"urn:lungnodule:job:{job_id}",
+        code=told["code"],
+        values=told["values"],
+    )
+
+
+def stored_problem_response(request: Request, told: Mapping[str, Any], job_id: str) -> Response:
+    """The answer to whoever asks for the result of a job that has none."""
+    kind, problem = stored_problem(told, request.scope.get("root_path", ""), job_id)
+    request.scope["problem"] = (kind, problem.code)
+    headers = {"Retry-After": "30"} if kind.status in (429, 503) else {}
+    return Response(problem.model_dump_json(), status_code=kind.status, headers=headers, media_type=MEDIA_TYPE)
+
+
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI description of the answers with these statuses."""
     described: dict[int | str, dict[str, Any]] = {}
@@ -282,6 +334,6 @@ def _faults(error: Exception) -> list[FieldFault]:
 def _headers(error: Exception, kind: ProblemKind, problem: Problem) -> dict[str, str]:
     if isinstance(error, HTTPException):
         return dict(error.headers or {})
-    if kind.status in (429, 503):
+    if kind.status in (429, 503) or "retry_after_s" in problem.values:
         return {"Retry-After": str(problem.values.get("retry_after_s", 30))}
     return {}

@@ -7,13 +7,13 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from app.api.problems import AnalysisTimeout
+from app.api.problems import AnalysisTimeout, NotReady
 from app.api.waiting_line import ClientHungUp, WaitingLine
 from app.imaging.errors import OptionError
 from app.imaging.inputs import InputFile
@@ -42,6 +42,21 @@ class Service:
     uploads: Path
     """Where each request gets a folder of its own."""
     analyse: Analyse
+    draining: threading.Event = field(default_factory=threading.Event)
+    """Set when the process is to end."""
+
+    def refuse_when_draining(self) -> None:
+        """Take no new work while the process ends.
+
+        Raises
+        ------
+        NotReady
+            ``draining``.
+        """
+        if self.draining.is_set():
+            raise NotReady(
+                "The service is stopping and takes no new work.", code="draining", values={"retry_after_s": 5}
+            )
 
     def model(self, wanted: str | None) -> LoadedModel:
         """The loaded model called ``name`` or ``name:version``; without a name, the default.
@@ -51,16 +66,7 @@ class Service:
         OptionError
             ``unknown_model``, with those that are loaded.
         """
-        for model in self.models:
-            identity = model.identity
-            if wanted in (None, identity.name, f"{identity.name}:{identity.version}"):
-                return model
-        available = [f"{model.identity.name}:{model.identity.version}" for model in self.models]
-        raise OptionError(
-            f"The models here are {', '.join(available)}; name one of them.",
-            code="unknown_model",
-            values={"available": available},
-        )
+        return named_model(self.models, wanted)
 
     def upload_limits(self) -> UploadLimits:
         """What one request may send."""
@@ -95,14 +101,39 @@ class Service:
 
     def threads(self) -> int:
         """Threads for one analysis."""
-        if self.settings.threads:
-            return self.settings.threads
-        # Not every system has the former; the latter counts cores that a container may not use.
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return threads_for(self.settings)
 
     def free_disk_bytes(self) -> int:
         """Free space where uploads are written."""
         return shutil.disk_usage(self.uploads).free
+
+
+def threads_for(settings: Settings) -> int:
+    """Threads for one analysis."""
+    if settings.threads:
+        return settings.threads
+    # Not every system has the former; the latter counts cores that a container may not use.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def named_model(models: Sequence[LoadedModel], wanted: str | None) -> LoadedModel:
+    """The model called ``name`` or ``name:version``; without a name, the first.
+
+    Raises
+    ------
+    OptionError
+        ``unknown_model``, with those that are loaded.
+    """
+    for model in models:
+        identity = model.identity
+        if wanted in (None, identity.name, f"{identity.name}:{identity.version}"):
+            return model
+    available = [f"{model.identity.name}:{model.identity.version}" for model in models]
+    raise OptionError(
+        f"The models here are {', '.join(available)}; name one of them.",
+        code="unknown_model",
+        values={"available": available},
+    )
 
 
 def load_models(settings: Settings) -> tuple[LoadedModel, ...]:

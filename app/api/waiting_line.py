@@ -111,6 +111,15 @@ class WaitingLine:
             raise ClientHungUp
         return result, started - arrived
 
+    @contextmanager
+    def turn_of_a_thread(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        """Hold the device from a thread beside the event loop; whoever came first is first."""
+        asyncio.run_coroutine_threadsafe(self._devices.acquire(), loop).result()
+        try:
+            yield
+        finally:
+            loop.call_soon_threadsafe(self._devices.release)
+
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         self.waiting += 1

@@ -54,9 +54,10 @@ def running_service(extra_environment: dict[str, str] | None = None) -> Iterator
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "app.cli", "serve", "--host", "127.0.0.1", "--port", str(port)]
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory() as data_dir:
+        own = {"LUNGNODULE_DATA_DIR": data_dir, "LUNGNODULE_DRAIN_NOTICE_S": "0", **(extra_environment or {})}
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | (extra_environment or {})
+            command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | own
         )
         try:
             _wait_until_ready(process, url, log)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 import signal
 import sys
-from typing import Annotated
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.cli.exits import ExitCode, errors_in_one_line, fail
 from app.cli.setup import settings_with
+
+if TYPE_CHECKING:
+    import uvicorn
 
 KEEP_ALIVE_S = 15
 """How long an idle connection is kept; longer than the usual 5 s, since a client looks at images between calls."""
@@ -24,8 +29,9 @@ def serve(
 ) -> None:
     """Start the REST service.
 
-    Everything else is set by environment variables: docs/operations.md lists them. On SIGTERM or Ctrl-C it stops taking
-    connections and finishes what it has accepted.
+    Everything else is set by environment variables: docs/operations.md lists them. It also works on jobs, unless
+    LUNGNODULE_WORKER_CONCURRENCY is 0. On SIGTERM it is not ready any more, then stops listening, finishes what it has
+    accepted and hands back jobs that take longer.
 
     For example:
 
@@ -45,12 +51,13 @@ def serve(
         # Process 1 of a container ignores SIGTERM without a handler. While it serves, uvicorn's takes over: it drains,
         # then calls this one, since to have ended as told is no failure.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.OK))
+        draining = threading.Event()
         settings = settings_with(host=host, port=port, root_path=root_path)
         configure_logs(settings.log_level)
         # Before uvicorn starts: a model that cannot be used is then one line and an exit code, not a traceback.
         models = load_models(settings)
         config = uvicorn.Config(
-            create_app(settings, load=lambda _settings: models),
+            create_app(settings, load=lambda _settings: models, work=True, draining=draining),
             host=settings.host,
             port=settings.port,
             root_path=settings.root_path,
@@ -63,9 +70,27 @@ def serve(
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         )
         try:
-            uvicorn.Server(config).run()
+            draining_server(config, draining, settings.drain_notice_s).run()
         except SystemExit as stopped:
             if stopped.code == ExitCode.OK:
                 raise
             # How uvicorn says that it could not listen.
             fail(ExitCode.SYSTEM, "cannot_listen", f"{settings.host} port {settings.port} cannot be listened on.")
+
+
+def draining_server(config: uvicorn.Config, draining: threading.Event, notice_s: float) -> uvicorn.Server:
+    """A server that on SIGTERM is first not ready, and only then stops listening: a balancer needs the time between."""
+    import uvicorn
+
+    class DrainingServer(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            told_before = draining.is_set()
+            draining.set()
+            if sig == signal.SIGTERM and not told_before and self.started:
+                notice = threading.Timer(notice_s, super().handle_exit, (sig, frame))
+                notice.daemon = True
+                notice.start()
+            else:
+                super().handle_exit(sig, frame)
+
+    return DrainingServer(config)

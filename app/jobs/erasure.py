@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -156,8 +157,8 @@ class Eraser:
 
     def _empty_write_ahead_log(self) -> None:
         """SQLite keeps old pages beside the database until they are folded in."""
-        with self.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        with closing(self.database.engine.raw_connection()) as connection:  # outside any transaction
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _due(self) -> list[tuple[str, str]]:
         with self.database.reading() as connection:

@@ -42,6 +42,7 @@ async def healthz() -> Alive:
 @router.get("/readyz", summary="The service can take work", responses=problem_responses(503))
 async def readyz(service: ServiceDependency) -> Ready:
     """For a readiness probe: model loaded, verified and warmed up, and room on the disk."""
+    service.refuse_when_draining()
     free = await asyncio.to_thread(service.free_disk_bytes)
     needed = service.settings.min_free_disk_bytes
     if free < needed:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Annotated, Any
+from contextlib import AsyncExitStack
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.types import Receive, Scope, Send
 
 from app.api.problems import EmptyUpload, FieldFault, InvalidFields, problem_responses
 from app.api.schemas import AnalysisResult, result_from_findings
@@ -43,9 +45,12 @@ class PredictOptions(BaseModel):
     )
 
 
-def _form_fields() -> dict[str, Any]:
+Options = TypeVar("Options", bound=PredictOptions)
+
+
+def _form_fields(form: type[PredictOptions]) -> dict[str, Any]:
     """Schemas of the text fields. A form cannot send null: what is optional is left out."""
-    fields: dict[str, Any] = PredictOptions.model_json_schema()["properties"]
+    fields: dict[str, Any] = form.model_json_schema()["properties"]
     for field in fields.values():
         if "anyOf" in field:
             field.update(next(kind for kind in field.pop("anyOf") if kind["type"] != "null"))
@@ -55,28 +60,30 @@ def _form_fields() -> dict[str, Any]:
     return fields
 
 
-_REQUEST_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": [FILES_FIELD],
-                "properties": {
-                    FILES_FIELD: {
-                        "type": "array",
-                        "minItems": 1,
-                        "items": {"type": "string", "format": "binary"},
-                        "description": "The scan: DICOM files in any order, a zip of them, .mha, .mhd with its .raw "
-                        "or .zraw, .nii, .nii.gz or .nrrd. Repeat the part for many files.",
+def form_body(form: type[PredictOptions]) -> dict[str, Any]:
+    """OpenAPI's description of a multipart body with a scan and these text fields."""
+    return {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FILES_FIELD],
+                    "properties": {
+                        FILES_FIELD: {
+                            "type": "array",
+                            "minItems": 1,
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "The scan: DICOM files in any order, a zip of them, .mha, .mhd with its "
+                            ".raw or .zraw, .nii, .nii.gz or .nrrd. Repeat the part for many files.",
+                        },
+                        **_form_fields(form),
                     },
-                    **_form_fields(),
                 },
-            },
-            "encoding": {"files": {"contentType": "application/octet-stream"}},
-        }
-    },
-}
+                "encoding": {"files": {"contentType": "application/octet-stream"}},
+            }
+        },
+    }
 
 
 @router.post(
@@ -85,28 +92,46 @@ _REQUEST_BODY: dict[str, Any] = {
     response_model=AnalysisResult,
     response_description="The nodules of the series, or none.",
     responses=problem_responses(400, 408, 413, 415, 422, 429, 500, 503),
-    openapi_extra={"requestBody": _REQUEST_BODY},
+    openapi_extra={"requestBody": form_body(PredictOptions)},
 )
 async def predict(request: Request, service: ServiceDependency) -> Response:
     """Upload one CT series and wait for its nodules.
 
-    The body is written to disk as it arrives and removed when the answer is sent. One analysis runs at a time; when
+    The body is written to disk as it arrives and removed once the answer is sent. One analysis runs at a time; when
     every place in the line behind it is taken, the answer is 429 with Retry-After.
     """
-    with service.line.place():
-        async with request_folder(service.uploads) as folder:
-            began = time.perf_counter()
-            upload = await receive_upload(request.stream(), dict(request.headers), folder, service.upload_limits())
-            received = time.perf_counter()
-            result = await _analysed(request, service, upload)
-            service.metrics.observe_stages({"receive": received - began})
-    return Response(result.model_dump_json(), media_type="application/json")
+    service.refuse_when_draining()
+    async with AsyncExitStack() as held:
+        held.enter_context(service.line.place())
+        folder = await held.enter_async_context(request_folder(service.uploads))
+        began = time.perf_counter()
+        upload = await receive_upload(request.stream(), dict(request.headers), folder, service.upload_limits())
+        received = time.perf_counter()
+        result = await _analysed(request, service, upload)
+        service.metrics.observe_stages({"receive": received - began})
+        answer = _Answer(result.model_dump_json(), held.pop_all())
+    return answer
+
+
+class _Answer(Response):
+    """A result that is sent before what its request held is given back: removing an upload takes a while.
+
+    Given back in any case, also when there is nobody left to answer.
+    """
+
+    def __init__(self, result_json: str, held: AsyncExitStack) -> None:
+        super().__init__(result_json, media_type="application/json")
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._held:
+            await super().__call__(scope, receive, send)
 
 
 async def _analysed(request: Request, service: Service, upload: Upload) -> AnalysisResult:
-    if not await asyncio.to_thread(_any_content, upload):
+    if not await asyncio.to_thread(any_content, upload):
         raise EmptyUpload("Send the scan in one or more non-empty parts named 'files'.")
-    asked = parse_fields(upload.fields)
+    asked = parse_fields(upload.fields, PredictOptions)
     model = service.model(asked.model)
     options = AnalysisOptions(
         read=ReadOptions(
@@ -123,7 +148,7 @@ async def _analysed(request: Request, service: Service, upload: Upload) -> Analy
     return await asyncio.to_thread(result_from_findings, findings)
 
 
-def parse_fields(fields: list[tuple[str, str]]) -> PredictOptions:
+def parse_fields(fields: list[tuple[str, str]], form: type[Options]) -> Options:
     """Check the text fields of the form.
 
     Raises
@@ -139,30 +164,31 @@ def parse_fields(fields: list[tuple[str, str]]) -> PredictOptions:
         if name == "allow_repairs":
             gathered.setdefault(name, []).extend(part.strip() for part in value.split(","))
         elif name in gathered:
-            known = name if name in PredictOptions.model_fields else ""
+            known = name if name in form.model_fields else ""
             repeated.append(FieldFault(field=known, message="May be given once."))
         else:
             gathered[name] = value
     try:
-        options = PredictOptions.model_validate(gathered)
+        options = form.model_validate(gathered)
     except ValidationError as error:
-        raise InvalidFields("A form field does not fit; errors name it.", _faults(error) + repeated) from None
+        raise InvalidFields("A form field does not fit; errors name it.", _faults(error, form) + repeated) from None
     if repeated:
         raise InvalidFields("A form field is repeated; errors name it.", repeated)
     return options
 
 
-def _faults(error: ValidationError) -> list[FieldFault]:
+def _faults(error: ValidationError, form: type[PredictOptions]) -> list[FieldFault]:
     """Where and why; a name that we do not know may be anything, so it is not repeated."""
     faults = []
     for fault in error.errors(include_input=False, include_url=False):
         if fault["type"] == "extra_forbidden":
-            known = ", ".join([FILES_FIELD, *PredictOptions.model_fields])
+            known = ", ".join([FILES_FIELD, *form.model_fields])
             faults.append(FieldFault(field="", message=f"Unknown form field; the known ones are {known}."))
         else:
             faults.append(FieldFault(field=str(fault["loc"][0]), message=fault["msg"]))
     return faults
 
 
-def _any_content(upload: Upload) -> bool:
+def any_content(upload: Upload) -> bool:
+    """Whether anything was sent."""
     return any(file.path.stat().st_size for file in upload.files)

@@ -1,0 +1,118 @@
+"""What the handlers of jobs share. Blocking work runs in threads of its own, so that it never waits behind uploads."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, ParamSpec, TypeVar
+
+from fastapi import Depends, Request
+
+from app.jobs.installation import Jobs
+from app.jobs.records import Draining, QueueFull
+from app.jobs.rows import Who
+from app.settings import Settings
+from app.upload_folders import process_folder, request_folder
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+_THREADS = 8
+_ACTOR = re.compile(r"[A-Za-z0-9._@-]{1,64}")
+
+
+@dataclass(frozen=True)
+class JobDesk:
+    """Made once, by the app factory.
+
+    Parameters
+    ----------
+    jobs
+        Of the installation.
+    threads
+        For what blocks.
+    uploads
+        Holds one permit for each upload that may be received.
+    incoming
+        Where each upload gets a folder of its own, beside the store.
+    draining
+        Set when the process is to end.
+    """
+
+    jobs: Jobs
+    threads: ThreadPoolExecutor
+    uploads: asyncio.Semaphore
+    incoming: Path
+    draining: threading.Event
+
+    @property
+    def settings(self) -> Settings:
+        """Of the installation."""
+        return self.jobs.settings
+
+    async def run(self, call: Callable[Arguments, Result], *args: Arguments.args, **named: Arguments.kwargs) -> Result:
+        """Run what blocks outside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, partial(call, *args, **named))
+
+    def refuse_when_draining(self) -> None:
+        """Take no new work while the process ends.
+
+        Raises
+        ------
+        Draining
+            It ends.
+        """
+        if self.draining.is_set():
+            raise Draining("The service is stopping and takes no new work. Try again.", values={"retry_after_s": 5})
+
+    @asynccontextmanager
+    async def upload_folder(self) -> AsyncIterator[Path]:
+        """A permit and a folder for one upload; what is left in the folder is removed.
+
+        Raises
+        ------
+        QueueFull
+            ``uploads_full``: as many uploads are being received as may.
+        """
+        if self.uploads.locked():
+            limit = self.settings.max_job_uploads
+            raise QueueFull(
+                f"{limit} uploads are being received, as many as may at once. Try again in 5 s.",
+                code="uploads_full",
+                values={"limit": limit, "retry_after_s": 5},
+            )
+        async with self.uploads, request_folder(self.incoming) as folder:
+            yield folder
+
+    def who(self, request: Request) -> Who:
+        """For the audit trail: the user that the proxy names, where the settings say in which header."""
+        header = self.settings.actor_header
+        named = request.headers.get(header, "") if header else "anonymous"
+        actor = named if _ACTOR.fullmatch(named) else "unnamed"
+        return Who(actor, request.scope.get("state", {}).get("request_id"))
+
+
+@contextmanager
+def open_desk(jobs: Jobs, draining: threading.Event) -> Iterator[JobDesk]:
+    """The desk, for as long as the app runs."""
+    with (
+        process_folder(jobs.store.incoming) as incoming,
+        ThreadPoolExecutor(_THREADS, thread_name_prefix="jobs") as threads,
+    ):
+        yield JobDesk(jobs, threads, asyncio.Semaphore(jobs.settings.max_job_uploads), incoming, draining)
+
+
+def get_desk(request: Request) -> JobDesk:
+    """FastAPI dependency."""
+    desk: JobDesk = request.app.state.desk
+    return desk
+
+
+DeskDependency = Annotated[JobDesk, Depends(get_desk)]

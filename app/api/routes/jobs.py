@@ -1,0 +1,224 @@
+"""Jobs: a scan is acknowledged once it is safe, and analysed when its turn comes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.job_desk import DeskDependency, JobDesk
+from app.api.job_schemas import JobList, JobStatus, StateName, is_live, job_status
+from app.api.problems import EmptyUpload, problem_responses
+from app.api.routes.predict import PredictOptions, any_content, form_body, parse_fields
+from app.api.service import Service, ServiceDependency
+from app.imaging.errors import OptionError
+from app.inference.pipeline import choose_operating_point
+from app.jobs import intake
+from app.jobs.lookup import Filters
+from app.jobs.records import Job, Order, State
+from app.uploads import receive_upload
+
+router = APIRouter(tags=["jobs"])
+
+POLL_AFTER_S = 2
+"""Retry-After of what is not done yet."""
+_PAGE, _LONGEST_PAGE = 50, 200
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="The same key with the same scan and options is the same job, however often it is sent.",
+    ),
+]
+_ACCEPTED: dict[str, Any] = {
+    "Location": {"description": "The job.", "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds after which to look.", "schema": {"type": "integer"}},
+}
+
+
+class JobOptions(PredictOptions):
+    """Text fields of the form, all optional."""
+
+    notify: Annotated[str, Field(max_length=64)] | None = Field(
+        default=None, description="Name of a configured webhook that is told of the job's end."
+    )
+
+
+class RetryOptions(BaseModel):
+    """What is to be different; what is left out stays as it was."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Annotated[str, Field(max_length=128)] | None = Field(default=None, description="name or name:version.")
+    operating_point: Annotated[str, Field(max_length=64)] | None = Field(
+        default=None, description="Operating point; left out with another model, that model's default."
+    )
+    notify: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="Name of a webhook.")
+
+
+@router.post(
+    "/v1/jobs",
+    status_code=202,
+    summary="Take a chest CT in, to be analysed in its turn",
+    response_model=JobStatus,
+    response_description="The scan is stored and the job will be done, whatever happens to this process.",
+    responses={202: {"headers": _ACCEPTED}, **problem_responses(400, 408, 413, 415, 422, 429, 500, 503)},
+    openapi_extra={"requestBody": form_body(JobOptions)},
+)
+async def create_job(
+    request: Request, service: ServiceDependency, desk: DeskDependency, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Upload one CT series; the answer comes once it is whole, hashed and on stable storage.
+
+    The same content with the same model and options is answered from what is stored: the job has then succeeded at
+    once, and `answered_from` names the job that was analysed.
+    """
+    desk.refuse_when_draining()
+    async with desk.upload_folder() as folder:
+        await desk.run(desk.jobs.intake.refuse_when_full)
+        upload = await receive_upload(request.stream(), dict(request.headers), folder, service.upload_limits())
+        if not await asyncio.to_thread(any_content, upload):
+            raise EmptyUpload("Send the scan in one or more non-empty parts named 'files'.")
+        asked = parse_fields(upload.fields, JobOptions)
+        order = _order(service, desk, asked)
+        wanted = intake.Request(order, desk.who(request), idempotency_key)
+        job_id = await desk.run(desk.jobs.intake.accept, folder, upload.files, wanted)
+    return await _accepted(request, desk, job_id)
+
+
+@router.get("/v1/jobs", summary="Jobs, the newest first", responses=problem_responses(422, 503))
+async def list_jobs(
+    request: Request,
+    desk: DeskDependency,
+    state: Annotated[list[StateName], Query(description="Only these states; repeat for several.")] = [],  # noqa: B006
+    model: Annotated[str | None, Query(max_length=128, description="Only this model, name:version.")] = None,
+    created_after: Annotated[datetime | None, Query(description="Only later ones (RFC 3339).")] = None,
+    created_before: Annotated[datetime | None, Query(description="Only earlier ones (RFC 3339).")] = None,
+    limit: Annotated[int, Query(ge=1, le=_LONGEST_PAGE, description="Jobs on a page.")] = _PAGE,
+    cursor: Annotated[str | None, Query(max_length=128, description="From the link `next`.")] = None,
+) -> JobList:
+    """One page; `next` leads to the one after it. Erased jobs are left out."""
+    filters = Filters(tuple(map(State, state)), model, _seconds(created_after), _seconds(created_before))
+    found = await desk.run(desk.jobs.lookup.jobs, filters, limit + 1, _parse_cursor(cursor))
+    root_path = request.scope.get("root_path", "")
+    following = None
+    if len(found) > limit:
+        asked = request.url.include_query_params(cursor=_cursor(found[limit - 1]))
+        following = f"{root_path}/v1/jobs?{asked.query}"
+    return JobList(jobs=[job_status(job, root_path) for job in found[:limit]], next=following)
+
+
+@router.get(
+    "/v1/jobs/{job_id}",
+    summary="How far a job is",
+    response_model=JobStatus,
+    responses=problem_responses(404, 410, 503),
+)
+async def show_job(job_id: str, request: Request, desk: DeskDependency) -> Response:
+    """State, progress of each stage, place in the line, attempts; `Retry-After` says when to look again."""
+    return await _shown(request, desk, job_id)
+
+
+@router.delete(
+    "/v1/jobs/{job_id}",
+    summary="Cancel a job",
+    response_model=JobStatus,
+    responses=problem_responses(404, 409, 410, 503),
+)
+async def cancel_job(job_id: str, request: Request, desk: DeskDependency) -> Response:
+    """A waiting job is not taken up; a running one stops at its next step. Its data stay: see DELETE of `data`."""
+    await desk.run(desk.jobs.ledger.cancel, job_id, desk.who(request))
+    return await _shown(request, desk, job_id)
+
+
+@router.post(
+    "/v1/jobs/{job_id}/retry",
+    status_code=202,
+    summary="The same scan again",
+    response_model=JobStatus,
+    responses={202: {"headers": _ACCEPTED}, **problem_responses(404, 410, 422, 429, 503)},
+)
+async def retry_job(
+    job_id: str,
+    request: Request,
+    service: ServiceDependency,
+    desk: DeskDependency,
+    options: RetryOptions | None = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """A new job on the stored scan, with another operating point or model, or as before."""
+    desk.refuse_when_draining()
+    before = (await desk.run(desk.jobs.lookup.job, job_id)).order
+    changes = options or RetryOptions()
+    asked = JobOptions(
+        series_uid=before.series_uid,
+        operating_point=changes.operating_point or (None if changes.model else before.operating_point),
+        model=changes.model or before.model,
+        allow_repairs=list(before.allow_repairs),
+        notify=changes.notify or before.notify,
+    )
+    wanted = intake.Request(_order(service, desk, asked), desk.who(request), idempotency_key, retry_of=job_id)
+    return await _accepted(request, desk, await desk.run(desk.jobs.intake.again, job_id, wanted))
+
+
+def _order(service: Service, desk: JobDesk, asked: JobOptions) -> Order:
+    """What was asked, checked against what there is, and made definite: a later default changes nothing."""
+    model = service.model(asked.model)
+    if asked.notify is not None and asked.notify not in desk.settings.webhooks:
+        available = sorted(desk.settings.webhooks)
+        raise OptionError(
+            f"notify names no configured webhook; there are {', '.join(available) or 'none'}.",
+            code="unknown_webhook",
+            values={"available": available},
+        )
+    return Order(
+        model=f"{model.identity.name}:{model.identity.version}",
+        model_sha256=model.identity.sha256,
+        operating_point=choose_operating_point(model, asked.operating_point).name,
+        series_uid=asked.series_uid,
+        allow_repairs=tuple(sorted(set(asked.allow_repairs))),
+        notify=asked.notify,
+    )
+
+
+async def _accepted(request: Request, desk: JobDesk, job_id: str) -> Response:
+    response = await _shown(request, desk, job_id)
+    response.status_code = 202
+    response.headers["location"] = f"{request.scope.get('root_path', '')}/v1/jobs/{job_id}"
+    response.headers.setdefault("retry-after", "0")
+    return response
+
+
+async def _shown(request: Request, desk: JobDesk, job_id: str) -> Response:
+    job = await desk.run(desk.jobs.lookup.job, job_id)
+    place = await desk.run(desk.jobs.lookup.place, job) if is_live(job) else None
+    status = job_status(job, request.scope.get("root_path", ""), place)
+    headers = {"retry-after": str(POLL_AFTER_S)} if is_live(job) else {}
+    return Response(status.model_dump_json(), media_type="application/json", headers=headers)
+
+
+def _cursor(last: Job) -> str:
+    return base64.urlsafe_b64encode(f"{last.created_at!r} {last.id}".encode()).decode()
+
+
+def _parse_cursor(cursor: str | None) -> tuple[float, str] | None:
+    if cursor is None:
+        return None
+    try:
+        created_at, _, job_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
+        return float(created_at), job_id
+    except (binascii.Error, ValueError):
+        raise OptionError("cursor is none that a link `next` has given.", code="cursor_invalid") from None
+
+
+def _seconds(when: datetime | None) -> float | None:
+    return None if when is None else when.timestamp()
