@@ -54,6 +54,7 @@ def test_a_manifest_survives_being_written_and_read(tmp_path, entries):
         ("operating_points.balanced.threshold", float("nan")),
         ("malignancy.threshold", float("inf")),
         ("preprocessing.spacing_mm", 0.0),
+        ("detector.bytes_per_voxel", 0.0),
         ("invented", 1),
         ("detector.invented", 1),
         ("preprocessing.invented", 1),
@@ -81,3 +82,13 @@ def test_the_hash_is_that_of_the_bytes_read(tmp_path, entries):
     manifest, sha256 = load_manifest_and_sha256(tmp_path)
     assert sha256 == hashlib.sha256((tmp_path / "manifest.json").read_bytes()).hexdigest()
     assert manifest == ModelManifest.model_validate(entries)
+
+
+def test_a_manifest_from_before_there_were_variants_still_loads():
+    """Version 0.1.0 as it was shipped; only what came later is missing."""
+    folder = Path(__file__).resolve().parents[2] / "model_store" / "lungnodule" / "0.1.0"
+    if not folder.is_dir():
+        pytest.skip("model_store/lungnodule/0.1.0 is not here")
+    manifest = load_manifest(folder)
+    assert (manifest.detector.variants, manifest.characteriser.variants) == ({}, {})
+    assert manifest.detector.bytes_per_voxel is None

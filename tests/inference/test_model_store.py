@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from app.imaging.errors import ModelError
-from app.inference.opening import CHARACTERISER
 from app.inference.model_store import find_model, list_models, load_model, verify_model, warm_up
 from app.inference.network import SessionOptions
+from app.inference.opening import CHARACTERISER
 from tests.tiny_model import sha256_of, tiny_detector, write_tiny_model
 
 CPU = SessionOptions(device="cpu", threads=1)

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.imaging.errors import ModelError
 from app.inference import network as network_module
-from app.inference.network import CPU, SessionOptions, open_network
+from app.inference.network import CPU, CUDA, TENSORRT, SessionOptions, open_network, run_bound, run_plain
 
 CPU_ONLY = SessionOptions(device="cpu", threads=1)
 
@@ -142,3 +143,43 @@ def test_importing_the_module_does_not_import_onnxruntime():
     code = "import sys, app.inference.network; sys.exit('onnxruntime' in sys.modules)"
     root = Path(__file__).resolve().parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_binding_inputs_and_outputs_changes_no_answer():
+    """The way a GPU is run, tried on the CPU: a non-contiguous array too."""
+    session = open_network(doubler(), CPU_ONLY).session
+    rows = np.arange(24, dtype=np.float32).reshape(4, 6).T  # (6, 4), columns first
+    (bound,), (plain,) = (run(session, ["y"], {"x": rows}) for run in (run_bound, run_plain))
+    np.testing.assert_array_equal(bound, plain)
+    np.testing.assert_array_equal(bound, 2 * rows)
+
+
+def test_a_gpu_run_is_bound_and_its_failures_are_typed(monkeypatch):
+    run = replace(open_network(doubler(), CPU_ONLY), execution_provider=CUDA)
+    seen = []
+    monkeypatch.setattr(network_module, "run_bound", lambda *given: seen.append(given[1]) or run_bound(*given))
+    assert run({"x": np.ones((1, 4), np.float32)})["y"].tolist() == [[2.0] * 4]
+    assert seen == [["y"]]
+    with pytest.raises(ModelError) as refused:
+        run({"x": np.ones((1, 5), np.float32)})
+    assert refused.value.code == "inference_failed"
+
+
+def test_what_cuda_and_tensorrt_are_told(tmp_path):
+    options = SessionOptions(cudnn_search="exhaustive", gpu_memory_limit_bytes=1 << 30, tensorrt_cache=tmp_path)
+    assert network_module._provider_options(CUDA, options) == {
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        "arena_extend_strategy": "kSameAsRequested",
+        "gpu_mem_limit": str(1 << 30),
+    }
+    assert network_module._provider_options(CUDA, SessionOptions())["cudnn_conv_algo_search"] == "HEURISTIC"
+    assert network_module._provider_options(TENSORRT, options)["trt_engine_cache_path"] == str(tmp_path)
+    assert network_module._provider_options(CPU, options) == {}
+
+
+@pytest.mark.parametrize("level", ["off", "basic", "extended", "all"])
+@pytest.mark.parametrize("arena", [True, False])
+@pytest.mark.parametrize("pattern", [True, False])
+def test_no_session_option_changes_an_answer(level, arena, pattern):
+    options = replace(CPU_ONLY, graph_optimisation=level, memory_arena=arena, reuse_memory_pattern=pattern)
+    assert open_network(doubler(), options)({"x": np.ones((2, 4), np.float32)})["y"].tolist() == [[2.0] * 4] * 2
