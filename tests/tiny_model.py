@@ -96,7 +96,9 @@ def sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def tiny_detector(box_voxels: float = BOX_MM / PREPROCESSING.spacing_mm) -> onnx.ModelProto:
+def tiny_detector(
+    box_voxels: float = BOX_MM / PREPROCESSING.spacing_mm, boxes_per_pass: int = BOXES_PER_PASS
+) -> onnx.ModelProto:
     """Peaks of (mean over 3 voxels - 2 * mean over 11 voxels), as boxes of one size; receptive radius 8 voxels.
 
     Twice, because the edge of the chest wall is brighter than its surroundings too, but they are not dark.
@@ -130,7 +132,7 @@ def tiny_detector(box_voxels: float = BOX_MM / PREPROCESSING.spacing_mm) -> onnx
         "twice": np.array(2.0, np.float32),
         "least": np.array(-2.0, np.float32),
         "flat": np.array([1, -1]),
-        "count": np.array([BOXES_PER_PASS]),
+        "count": np.array([boxes_per_pass]),
         "half_way": np.array(0.12, np.float32),
         "steepness": np.array(20.0, np.float32),
         "last": np.array([2]),

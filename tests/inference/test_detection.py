@@ -2,11 +2,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from app.imaging.errors import ModelError
 from app.imaging.volume import Grid
-from app.inference.detection import detect
-from tests.tiny_model import BOX_MM
+from app.inference.detection import DEFAULT_MAX_VOXELS, detect, max_voxels_within
+from app.inference.network import SessionOptions, open_network
+from tests.tiny_model import BOX_MM, tiny_detector
 
 BALLS = [(10, 12, 14), (24, 20, 40), (25, 40, 31), (40, 47, 55), (31, 33, 8)]
 """Some of them near the borders that tiles will have."""
@@ -50,6 +53,37 @@ def test_tiles_give_what_one_pass_gives(tiny_model, prepared_with, max_voxels):
     assert len(seen) > 2
     assert [c.center_lps_mm for c in tiled] == [c.center_lps_mm for c in whole]
     assert [c.probability for c in tiled] == pytest.approx([c.probability for c in whole], abs=1e-6)
+
+
+points = st.tuples(st.integers(0, 47), st.integers(0, 55), st.integers(0, 63))
+
+
+@given(balls=st.lists(points, max_size=12), max_voxels=st.integers(64_000, 48 * 56 * 64))
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_cap_gives_the_same_candidates(tiny_model, prepared_with, balls, max_voxels):
+    """Balls anywhere, on seams and borders too; the halo is the tiny detector's receptive radius, 8, and its boxes'."""
+    prepared, model = prepared_with(balls), with_detector(tiny_model, halo_voxels=11)
+    tiled, whole = (detect(prepared, model, max_voxels=cap) for cap in (max_voxels, DEFAULT_MAX_VOXELS))
+    assert [c.center_lps_mm for c in tiled] == [c.center_lps_mm for c in whole]
+    assert [c.probability for c in tiled] == pytest.approx([c.probability for c in whole], abs=1e-6)
+
+
+@pytest.mark.parametrize("max_voxels", [110_000, 64_000])
+def test_tiles_give_no_more_boxes_than_one_pass_can(tiny_model, prepared_with, max_voxels):
+    """More peaks than a pass gives boxes: the weakest are left out wherever they lie, not tile by tile."""
+    model = with_detector(tiny_model, halo_voxels=12, score_threshold=0.0)
+    few = open_network(tiny_detector(boxes_per_pass=7).SerializeToString(), SessionOptions(device="cpu", threads=1))
+    prepared = prepared_with(BALLS)
+    whole = detect(prepared, replace(model, detector=few))
+    tiled = detect(prepared, replace(model, detector=few), max_voxels=max_voxels)
+    assert len(whole) == 7
+    assert [c.center_lps_mm for c in tiled] == [c.center_lps_mm for c in whole]
+
+
+def test_a_cap_in_memory_is_one_in_voxels_by_what_was_measured(tiny_model):
+    assert max_voxels_within(tiny_model, None) == DEFAULT_MAX_VOXELS
+    assert max_voxels_within(with_detector(tiny_model, bytes_per_voxel=32.0), 1.0) == (1 << 20) // 32
+    assert max_voxels_within(with_detector(tiny_model, bytes_per_voxel=None), 31.0) == 1 << 20
 
 
 def test_a_tile_drops_what_lies_in_its_halo(tiny_model, prepared_with):
