@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+class ResumeError(ValueError):
+    """A stored run cannot go on as it was asked to; the message says how it can."""
+
+
+class Stateful(Protocol):
+    """Network, average, optimiser, schedule, scaler: what a checkpoint is made of."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is stored."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:  # noqa: ANN401
+        """Take back what was stored."""
+        ...
 
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
@@ -34,48 +50,53 @@ def commit() -> str:
 class Checkpoint:
     """One file; ``identity`` names the configuration that it belongs to."""
 
-    def __init__(self, path: Path, identity: str) -> None:
+    def __init__(self, path: Path, identity: str, processes: int = 1) -> None:
         self.path = path
         self.identity = identity
+        self.processes = processes
 
-    def resume(self, network: nn.Module, average: AveragedModel, optimiser: Optimizer, schedule: LRScheduler) -> int:
-        """Load the state and return the next step; 0 where nothing fitting is stored."""
+    def resume(self, parts: Mapping[str, Stateful]) -> int:
+        """Load the state and return the next step; 0 where nothing fitting is stored.
+
+        Raises
+        ------
+        ResumeError
+            If the run was started with another number of processes, which draw other samples.
+        """
         if not self.path.exists():
             return 0
         state = self.read(self.path)
         if state["identity"] != self.identity:
             return 0
-        for name, part in (
-            ("network", network),
-            ("average", average),
-            ("optimiser", optimiser),
-            ("schedule", schedule),
-        ):
+        processes = int(state.get("processes", 1))
+        if processes != self.processes:
+            raise ResumeError(
+                f"{self.path} was begun with {processes} processes, not {self.processes}: "
+                f"go on with torchrun --nproc-per-node {processes}, or remove it to begin anew"
+            )
+        for name, part in parts.items():
             part.load_state_dict(state[name])
         return int(state["step"])
 
+    def put_aside_another(self) -> None:
+        """Rename a checkpoint of another configuration: days of work are not overwritten by a changed line."""
+        if not self.path.exists():
+            return
+        other = str(self.read(self.path)["identity"])
+        if other != self.identity:
+            tag = hashlib.sha256(other.encode()).hexdigest()[:8]
+            self.path.replace(self.path.with_name(f"{self.path.stem}-{tag}{self.path.suffix}"))
+
     @staticmethod
     def read(path: Path) -> dict[str, Any]:
-        """The stored state, by part."""
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+        """The stored state, by part, on the CPU wherever it was made."""
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return state
 
-    def save(
-        self, step: int, network: nn.Module, average: AveragedModel, optimiser: Optimizer, schedule: LRScheduler
-    ) -> None:
+    def save(self, step: int, parts: Mapping[str, Stateful]) -> None:
         """Replace the file by the state after ``step`` steps."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         half_written = self.path.with_suffix(".part")
-        torch.save(
-            {
-                "identity": self.identity,
-                "step": step,
-                "code": commit(),
-                "network": network.state_dict(),
-                "average": average.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "schedule": schedule.state_dict(),
-            },
-            half_written,
-        )
+        head = {"identity": self.identity, "step": step, "code": commit(), "processes": self.processes}
+        torch.save(head | {name: part.state_dict() for name, part in parts.items()}, half_written)
         half_written.replace(self.path)

@@ -1,4 +1,4 @@
-"""Train the second stage on axial crops; resumable, seeded, one process.
+"""Train the second stage on axial crops; `training.loop` does the steps.
 
 Every step sees three batches: candidate patches (one real slice each) teach nodule against non-nodule; nodule stacks
 teach malignancy, the readers' characteristics and the mask; inserted nodules teach the mask where to end. A few
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -17,16 +16,16 @@ from monai.losses.dice import DiceCELoss
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from training.characteriser import Characteriser
-from training.checkpoint import Checkpoint, averaged
+from training.checkpoint import Checkpoint
 from training.config import CharacteriserConfig, TrainingConfig
 from training.crop_augmentation import random_views
 from training.crops import CandidatePatches
 from training.inserted_stacks import InsertedStacks
+from training.loop import Schedule, Task, train_network
 from training.nodule_stacks import READERS, NoduleStacks
+from training.processes import Placement, placement
 
 EMPTY_MASKS_PER_STEP = 8
 LOG_EVERY = 50
@@ -58,8 +57,55 @@ class CharacteriserData:
         )
 
 
-def train_characteriser(config: TrainingConfig, data: CharacteriserData, folder: Path, *, seed: int) -> Characteriser:
+@dataclass(frozen=True)
+class CharacteriserBatch:
+    """What one step sees.
+
+    Parameters
+    ----------
+    dropout_seed
+        So that a resumed run drops what a whole one would.
+    views, is_nodule
+        Candidates (n, s, rows, columns) in network units, and float32 (n,) 1 for a nodule.
+    stack_views, stack_masks
+        Nodules (m, s, rows, columns), and the share of readers covering each pixel.
+    malignancy, attributes
+        (m,) and (m, a) ratings scaled to 0..1.
+    inserted_views, inserted_masks
+        Slices with lung above and below the nodule, and its mask.
+    empty
+        Some of the non-nodules among ``views``: their mask is empty.
+    """
+
+    dropout_seed: int
+    views: Tensor
+    is_nodule: Tensor
+    stack_views: Tensor
+    stack_masks: Tensor
+    malignancy: Tensor
+    attributes: Tensor
+    inserted_views: Tensor
+    inserted_masks: Tensor
+    empty: Tensor
+
+
+def train_characteriser(
+    config: TrainingConfig,
+    data: CharacteriserData,
+    folder: Path,
+    *,
+    seed: int,
+    where: Placement | None = None,
+    identity: str | None = None,
+) -> Characteriser:
     """Train to the configured number of steps, from the last checkpoint in ``folder`` if there is one.
+
+    Parameters
+    ----------
+    where
+        This process; default: the only one.
+    identity
+        What a checkpoint must have been trained with and on; default: the configuration's.
 
     Returns
     -------
@@ -67,69 +113,80 @@ def train_characteriser(config: TrainingConfig, data: CharacteriserData, folder:
         The exponential average of the weights, in evaluation mode.
     """
     settings = config.characteriser
+    place = where or placement(config)
     torch.manual_seed(seed)
     network = Characteriser(settings.widths, len(settings.attributes))
-    average = averaged(network, settings.ema_decay)
-    optimiser = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, settings.steps, pct_start=0.15)
-    state = Checkpoint(
-        folder / "characteriser.ckpt", config.digest("characteriser", "crop", "data", "seed") + f":{seed}"
+    task: Task[Characteriser, CharacteriserBatch] = Task(
+        name="characteriser",
+        batch=lambda step: _batch(config, data, place.generator(seed, step)),
+        losses=lambda network, batch: _losses(network, batch, place),
+        total=lambda losses: (
+            losses["nodule"] + losses["mask"] + 0.5 * losses["malignancy"] + 0.5 * losses["attributes"]
+        ),
     )
-    start = state.resume(network, average, optimiser, schedule)
-    with SummaryWriter(str(folder / "log")) as log:
-        for step in tqdm(
-            range(start, settings.steps), initial=start, total=settings.steps, desc=folder.name, mininterval=20
-        ):
-            rng = np.random.default_rng((seed, step))
-            torch.manual_seed(int(rng.integers(2**62)))  # dropout, so that a resumed run drops what a whole one would
-            losses = _losses(network, config, data, rng)
-            total = losses["nodule"] + losses["mask"] + 0.5 * losses["malignancy"] + 0.5 * losses["attributes"]
-            optimiser.zero_grad()
-            total.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimiser.step()
-            schedule.step()
-            average.update_parameters(network)
-            if step % LOG_EVERY == 0:
-                for name, value in losses.items():
-                    log.add_scalar(f"characteriser/{name}", value.item(), step)
-            if (step + 1) % SAVE_EVERY == 0 or step + 1 == settings.steps:
-                state.save(step + 1, network, average, optimiser, schedule)
-    return cast(Characteriser, average.module).eval()
+    schedule = Schedule(
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        ema_decay=settings.ema_decay,
+        warm_up=0.15,
+        clip_norm=5.0,
+        log_every=LOG_EVERY,
+        save_every=SAVE_EVERY,
+    )
+    identity = identity or config.digest("characteriser", "crop", "data", "seed")
+    state = Checkpoint(folder / "characteriser.ckpt", f"{identity}:{seed}", place.processes)
+    return train_network(network, task, schedule, state, place, workers=config.workers)
 
 
-def _losses(
-    network: Characteriser, config: TrainingConfig, data: CharacteriserData, rng: np.random.Generator
-) -> dict[str, Tensor]:
+def _batch(config: TrainingConfig, data: CharacteriserData, rng: np.random.Generator) -> CharacteriserBatch:
     settings, size = config.characteriser, config.crop.size_px
+    dropout_seed = int(rng.integers(2**62))
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     rows = _draw_patches(data, config, rng)
     is_nodule = data.patches.is_nodule[rows]
-    views, _ = random_views(torch.from_numpy(data.patches.crops[rows][:, None]), size, generator)
+    views, _ = random_views(_with_slices(data.patches.crops[rows]), size, generator)
     chosen = rng.choice(data.stack_rows, settings.stacks_per_step)
     crops, masks = _draw_slices(data.stacks, chosen, settings.slices_per_stack, rng)
     stack_views, stack_masks = random_views(crops, size, generator, masks)
     inserted_crops, inserted_masks = _draw_inserted(data.inserted, settings.inserted_per_step, settings, rng)
     inserted_views, inserted_targets = random_views(inserted_crops, size, generator, inserted_masks)
-    empty = views[torch.from_numpy(np.flatnonzero(~is_nodule)[:EMPTY_MASKS_PER_STEP])]
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-        nodule = network.nodule_logit(views)
-        out = network(stack_views)
-        inserted_mask = network(inserted_views).mask
-        empty_mask = network(empty).mask
     if stack_masks is None or inserted_targets is None:
         raise AssertionError("masks went in")
-    smooth = torch.from_numpy(is_nodule.astype(np.float32)) * 0.98 + 0.01
+    return CharacteriserBatch(
+        dropout_seed=dropout_seed,
+        views=views,
+        is_nodule=torch.from_numpy(is_nodule.astype(np.float32)),
+        stack_views=stack_views,
+        stack_masks=stack_masks,
+        malignancy=torch.from_numpy((data.stacks.rating("Malignancy")[chosen] - 1) / 4),
+        attributes=_attribute_targets(data.stacks, chosen, config),
+        inserted_views=inserted_views,
+        inserted_masks=inserted_targets,
+        empty=views[torch.from_numpy(np.flatnonzero(~is_nodule)[:EMPTY_MASKS_PER_STEP])],
+    )
+
+
+def _losses(network: Characteriser, batch: CharacteriserBatch, where: Placement) -> dict[str, Tensor]:
+    torch.manual_seed(batch.dropout_seed)
+    with where.autocast():
+        nodule = network.nodule_logit(batch.views)
+        out = network(batch.stack_views)
+        inserted_mask = network(batch.inserted_views).mask
+        empty_mask = network(batch.empty).mask
     return {
-        "nodule": binary_cross_entropy_with_logits(nodule.float(), smooth),
-        "malignancy": binary_cross_entropy_with_logits(
-            out.malignancy.float(), torch.from_numpy((data.stacks.rating("Malignancy")[chosen] - 1) / 4)
-        ),
-        "attributes": mse_loss(torch.sigmoid(out.attributes.float()), _attribute_targets(data.stacks, chosen, config)),
-        "mask": _mask_loss(out.mask.float(), stack_masks)
-        + 0.5 * _mask_loss(inserted_mask.float(), inserted_targets)
+        "nodule": binary_cross_entropy_with_logits(nodule.float(), batch.is_nodule * 0.98 + 0.01),
+        "malignancy": binary_cross_entropy_with_logits(out.malignancy.float(), batch.malignancy),
+        "attributes": mse_loss(torch.sigmoid(out.attributes.float()), batch.attributes),
+        "mask": _mask_loss(out.mask.float(), batch.stack_masks)
+        + 0.5 * _mask_loss(inserted_mask.float(), batch.inserted_masks)
         + 0.5 * _emptiness(empty_mask.float()),
     }
+
+
+def _with_slices(crops: NDArray[np.uint8]) -> Tensor:
+    """Candidates of one slice, (n, rows, columns), or of several, (n, s, rows, columns), as the latter."""
+    return torch.from_numpy(crops if crops.ndim == 4 else crops[:, None])
 
 
 def _draw_patches(data: CharacteriserData, config: TrainingConfig, rng: np.random.Generator) -> NDArray[np.intp]:

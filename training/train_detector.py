@@ -1,33 +1,33 @@
-"""Train the first stage on real lungs with real nodules inserted; resumable, seeded, one process.
+"""Train the first stage; `training.loop` does the steps.
 
-Every crop is made anew: a place in one of the lungs, a few nodules of the training patients inserted, another
-scanner's look put over it. What the scan itself holds (annotated nodules and irrelevant findings, with a margin)
-teaches neither way.
+Crops come from one of two sources. Here: a place in one of few lungs, a few nodules of the training patients inserted;
+what the scan itself holds (annotated nodules and irrelevant findings, with a margin) teaches neither way. Where the
+whole of LUNA16 is at hand: `training.luna16_crops`. Another scanner's look is put over both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from app.imaging.preprocessing import PreprocessingSpec
 from training.augment import turned, vary_scanner
-from training.checkpoint import Checkpoint, averaged
+from training.checkpoint import Checkpoint
 from training.config import TrainingConfig
 from training.detector import REFERENCE_DIAMETER_MM, STRIDE, Detector, HeatMaps
 from training.insertion import populate
+from training.loop import Schedule, Task, train_network
 from training.lung_background import Background
 from training.nodule_bank import NoduleBank
+from training.processes import Placement, placement
 
 LOG_EVERY = 20
 SAVE_EVERY = 250
@@ -56,10 +56,71 @@ class Targets:
     regress: Tensor
 
 
+@dataclass(frozen=True)
+class DetectorCrop:
+    """A piece of a scan at 1 mm, at most as large as the network's input in training.
+
+    Parameters
+    ----------
+    hu
+        float32 (z, y, x).
+    taught
+        bool (z, y, x): False where nothing is to be learnt.
+    centers_zyx, diameters_mm
+        (n, 3) voxels of the crop and (n,) of the nodules centred in it.
+    """
+
+    hu: NDArray[np.float32]
+    taught: NDArray[np.bool_]
+    centers_zyx: NDArray[np.float64]
+    diameters_mm: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DetectorBatch:
+    """Volumes (n, 1, side, side, side) in network units and what the network should say of them."""
+
+    volumes: Tensor
+    targets: Targets
+
+
+CropSource = Callable[[np.random.Generator], DetectorCrop]
+
+
 def train_detector(
-    config: TrainingConfig, backgrounds: Sequence[Background], bank: NoduleBank, folder: Path, *, seed: int
+    config: TrainingConfig,
+    backgrounds: Sequence[Background],
+    bank: NoduleBank,
+    folder: Path,
+    *,
+    seed: int,
+    where: Placement | None = None,
+) -> Detector:
+    """Train on nodules of ``bank`` inserted into ``backgrounds``; see `train_on_crops`."""
+    identity = config.digest("detector", "preprocessing", "data", "seed")
+    source = partial(_inserted_crop, config, backgrounds, bank)
+    return train_on_crops(config, source, folder, seed=seed, where=where, identity=identity)
+
+
+def train_on_crops(
+    config: TrainingConfig,
+    source: CropSource,
+    folder: Path,
+    *,
+    seed: int,
+    identity: str,
+    where: Placement | None = None,
 ) -> Detector:
     """Train to the configured number of steps, from the last checkpoint in ``folder`` if there is one.
+
+    Parameters
+    ----------
+    source
+        Draws a crop; the same crop from the same state of the generator.
+    where
+        This process; default: the only one.
+    identity
+        What a checkpoint must have been trained with and on.
 
     Returns
     -------
@@ -67,79 +128,73 @@ def train_detector(
         The exponential average of the weights, in evaluation mode.
     """
     settings = config.detector
+    place = where or placement(config)
     torch.manual_seed(seed)
     network = Detector(settings.widths, settings.blocks)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    average = averaged(network, settings.ema_decay)
-    optimiser = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, settings.steps, pct_start=0.1)
-    state = Checkpoint(
-        folder / "detector.ckpt", config.digest("detector", "preprocessing", "data", "seed") + f":{seed}"
+    task: Task[Detector, DetectorBatch] = Task(
+        name="detector",
+        batch=lambda step: training_batch(config, source, place.generator(seed, step)),
+        losses=lambda network, batch: _losses(network, batch, place),
+        total=lambda losses: losses["heat"] + losses["offset"] + losses["size"],
     )
-    start = state.resume(network, average, optimiser, schedule)
-    with SummaryWriter(str(folder / "log")) as log:
-        steps = tqdm(
-            range(start, settings.steps), initial=start, total=settings.steps, desc=folder.name, mininterval=20
-        )
-        for step in steps:
-            rng = np.random.default_rng((seed, step))
-            volumes, targets = training_batch(config, backgrounds, bank, rng)
-            with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-                maps = network(volumes)
-            losses = detector_losses(maps, targets)
-            total = losses["heat"] + losses["offset"] + losses["size"]
-            optimiser.zero_grad()
-            total.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
-            optimiser.step()
-            schedule.step()
-            average.update_parameters(network)
-            if step % LOG_EVERY == 0:
-                for name, value in losses.items():
-                    log.add_scalar(f"detector/{name}", value.item(), step)
-                steps.set_postfix({name: f"{value.item():.3f}" for name, value in losses.items()}, refresh=False)
-            if (step + 1) % SAVE_EVERY == 0 or step + 1 == settings.steps:
-                state.save(step + 1, network, average, optimiser, schedule)
-    return cast(Detector, average.module).eval()
+    schedule = Schedule(
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        ema_decay=settings.ema_decay,
+        warm_up=0.1,
+        clip_norm=10.0,
+        log_every=LOG_EVERY,
+        save_every=SAVE_EVERY,
+    )
+    state = Checkpoint(folder / "detector.ckpt", f"{identity}:{seed}", place.processes)
+    return train_network(network, task, schedule, state, place, workers=config.workers)
 
 
-def training_batch(
-    config: TrainingConfig, backgrounds: Sequence[Background], bank: NoduleBank, rng: np.random.Generator
-) -> tuple[Tensor, Targets]:
-    """Volumes (n, 1, side, side, side) in network units and what the network should say of them."""
-    items = [_training_crop(config, backgrounds, bank, rng) for _ in range(config.detector.crops_per_step)]
-    volumes = torch.from_numpy(np.stack([volume for volume, *_ in items]))[:, None]
-    parts = [make_targets(centers, diameters, weight) for _, weight, centers, diameters in items]
-    return volumes, Targets(
-        *(
-            torch.stack([getattr(p, name) for p in parts])
-            for name in ("heat", "weight", "offset", "log_size", "regress")
-        )
+def training_batch(config: TrainingConfig, source: CropSource, rng: np.random.Generator) -> DetectorBatch:
+    """As many crops as a step takes, each under another scanner's look and mirrored at random."""
+    items = [_as_seen(config, source(rng), rng) for _ in range(config.detector.crops_per_step)]
+    volumes = torch.from_numpy(np.stack([volume for volume, _ in items]))[:, None]
+    parts = [targets for _, targets in items]
+    return DetectorBatch(
+        volumes, Targets(*(torch.stack([getattr(part, field.name) for part in parts]) for field in fields(Targets)))
     )
 
 
-def _training_crop(
+def _losses(network: Detector, batch: DetectorBatch, where: Placement) -> dict[str, Tensor]:
+    with where.autocast():
+        maps = network(batch.volumes)
+    return detector_losses(maps, batch.targets)
+
+
+def _as_seen(
+    config: TrainingConfig, crop: DetectorCrop, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], Targets]:
+    """A cube in network units, padded with air where the scan ends, and its targets."""
+    hu = vary_scanner(crop.hu, rng)
+    (turned_hu, turned_taught), centers = turned([hu, crop.taught], crop.centers_zyx, rng)
+    volume = to_network_units(turned_hu.astype(np.float32), config.preprocessing)
+    padding = [(0, config.detector.crop_voxels - n) for n in volume.shape]
+    taught = np.pad(turned_taught, padding, constant_values=True).astype(bool)
+    return np.pad(volume, padding).astype(np.float32), make_targets(centers, crop.diameters_mm, taught)
+
+
+def _inserted_crop(
     config: TrainingConfig, backgrounds: Sequence[Background], bank: NoduleBank, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
-    side = config.detector.crop_voxels
+) -> DetectorCrop:
+    """Any place in any of the lungs, with a few nodules of the bank."""
     background = backgrounds[int(rng.integers(len(backgrounds)))]
-    box = _random_box(background, side, rng)
+    box = _random_box(background, config.detector.crop_voxels, rng)
     count = int(rng.integers(config.detector.nodules_per_crop[0], config.detector.nodules_per_crop[1] + 1))
     # half of the crops as LIDC is, half with more of the small and the large
     hu, nodules = populate(background, bank, count, rng, within=box, own_size=bool(rng.random() < 0.5))
     cut = tuple(slice(a, b) for a, b in zip(*box, strict=True))
-    taught = background.own_mm[cut] >= 0
-    hu = vary_scanner(hu, rng)
-    centers = np.asarray([n.center_zyx for n in nodules], dtype=np.float64).reshape(-1, 3)
-    diameters = np.asarray([n.diameter_mm for n in nodules], dtype=np.float64)
-    (turned_hu, turned_taught), centers = turned([hu, taught], centers, rng)
-    volume = to_network_units(turned_hu.astype(np.float32), config.preprocessing)
-    padding = [(0, side - n) for n in volume.shape]
-    return (
-        np.pad(volume, padding).astype(np.float32),
-        np.pad(turned_taught, padding, constant_values=True).astype(bool),
-        centers,
-        diameters,
+    return DetectorCrop(
+        hu,
+        background.own_mm[cut] >= 0,
+        np.asarray([n.center_zyx for n in nodules], dtype=np.float64).reshape(-1, 3),
+        np.asarray([n.diameter_mm for n in nodules], dtype=np.float64),
     )
 
 
