@@ -10,7 +10,7 @@ from app.cli.exits import EXIT_CODES_HELP, ExitCode, errors_in_one_line
 from app.cli.setup import find_named_model, settings_with
 
 if TYPE_CHECKING:
-    from app.inference.manifest import ModelManifest
+    from app.inference.manifest import ModelManifest, NetworkFile
 
 ModelName = Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="Without a version the newest.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -102,8 +102,19 @@ def _described(manifest: ModelManifest) -> str:
     for name, point in manifest.operating_points.items():
         default = " (default)" if name == manifest.default_operating_point else ""
         lines.append(f"    {name}{default}: threshold {point.threshold:g}. {point.description}")
+    lines += _variants("detector", manifest.detector) + _variants("characteriser", manifest.characteriser)
     lines += ["  measured"] if manifest.metrics else []
     for metric in manifest.metrics:
         interval = f" [{metric.ci95[0]:.3f}, {metric.ci95[1]:.3f}]" if metric.ci95 else ""
         lines.append(f"    {metric.name} {metric.value:.3f}{interval}, n = {metric.n}, {metric.data}")
     return "\n".join(lines)
+
+
+def _variants(network: str, entry: NetworkFile) -> list[str]:
+    """Each variant with its speed beside its accuracy."""
+    lines = []
+    for name, variant in entry.variants.items():
+        seconds = "not timed" if variant.seconds_ratio is None else f"{variant.seconds_ratio:.2f} of fp32's seconds"
+        figures = [f"{f.name} {f.value:.4f} (fp32 {f.fp32:.4f}, n = {f.n})" for f in variant.figures]
+        lines.append(f"  {network} as {name}: {'; '.join([seconds, *figures])}")
+    return lines

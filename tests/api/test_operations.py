@@ -71,6 +71,8 @@ def test_models(client: TestClient) -> None:
     models = client.get("/v1/models").json()["models"]
     assert [(m["name"], m["is_default"]) for m in models] == [("standin", True), ("other", False)]
     assert models[0]["operating_points"] == ["balanced", "sensitive"]
+    assert models[0]["precision"] == {"detector": "fp32", "characteriser": "fp32"}
+    assert models[0]["precisions"] == ["fp32"]
     details = client.get("/v1/models/other/2.0.0").json()
     assert details["manifest"]["malignancy"]["meaning"] == "Rated 4 or 5 by readers."
     assert details["sha256"] == SHA

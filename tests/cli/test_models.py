@@ -42,7 +42,19 @@ def test_show_as_json_is_the_manifest(run, store):
     assert shown["detector"] == json.loads((store / "tiny/1.1.0/manifest.json").read_text())["detector"] | {
         "kind": "boxes-3d",
         "parity": None,
+        "variants": {},
+        "bytes_per_voxel": None,
     }
+
+
+def test_show_puts_the_accuracy_of_a_variant_beside_its_speed(run, store):
+    entry = {
+        "file": "detector.onnx", "sha256": "0" * 64, "arithmetic": "int8", "max_abs_difference": 0.02,
+        "seconds_ratio": 0.5, "figures": [{"name": "recall", "value": 0.89, "fp32": 0.9, "n": 120, "data": "tests"}],
+    }  # fmt: skip
+    write_tiny_model(store, version="1.2.0", changes={"detector.variants": {"int8": entry}})
+    said = run("models", "show", "tiny").output
+    assert "detector as int8: 0.50 of fp32's seconds; recall 0.8900 (fp32 0.9000, n = 120)" in said
 
 
 def test_verify_passes_an_intact_store(run, store):
