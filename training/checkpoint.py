@@ -47,6 +47,17 @@ def commit() -> str:
     return answer.stdout.strip() or "unknown"
 
 
+def start_file(stage: str) -> str:
+    """Name, in a fold's folder, of weights to begin with; see `training.starting_point`."""
+    return f"{stage}-start.pt"
+
+
+def begin_with(network: nn.Module, path: Path) -> None:
+    """Load the weights in ``path`` if there is such a file."""
+    if path.exists():
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+
+
 class Checkpoint:
     """One file; ``identity`` names the configuration that it belongs to."""
 

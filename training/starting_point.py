@@ -1,7 +1,7 @@
 """Go on from a shipped model: ``python -m training.starting_point --config CONFIG --fold K --model FOLDER``.
 
-Checkpoints are large and stay where they were made; the exported graphs hold the weights as well. This writes
-checkpoints of step 0 that `train` picks up, so that a later version need not begin at nothing. The model's split must
+Checkpoints are large and stay where they were made; the exported graphs hold the weights as well. This writes the
+weights that `train` begins with, so that a later version need not begin at nothing. The model's split must
 be the run's own and its fold the same: otherwise its weights have seen the patients that the fold holds out.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from app.inference.manifest import load_manifest_and_sha256
 from training.characteriser import Characteriser
-from training.checkpoint import Checkpoint, averaged
+from training.checkpoint import start_file
 from training.config import TrainingConfig, load_config
 from training.detector import Detector
 from training.prepare import prepare
@@ -31,7 +31,7 @@ RECORD = "started-from.txt"
 
 
 def start_from(config: TrainingConfig, fold: int, model: Path) -> None:
-    """Write both stages' checkpoints of step 0.
+    """Write the weights that both stages of a fold begin with.
 
     Parameters
     ----------
@@ -53,20 +53,10 @@ def start_from(config: TrainingConfig, fold: int, model: Path) -> None:
     detector = Detector(config.detector.widths, config.detector.blocks)
     fill(characteriser, initialisers(model / manifest.characteriser.file), "network.")
     fill(detector, initialisers(model / manifest.detector.file), "detector.")
-    folder, seed = fold_folder(config, fold), config.seed + fold
+    folder = fold_folder(config, fold)
     folder.mkdir(parents=True, exist_ok=True)
-    detector.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    for network, settings, sections, stage in (
-        (characteriser, config.characteriser, ("characteriser", "crop", "data", "seed"), "characteriser"),
-        (detector, config.detector, ("detector", "preprocessing", "data", "seed"), "detector"),
-    ):
-        optimiser = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-        warm_up = {"characteriser": 0.15, "detector": 0.1}[stage]
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, settings.learning_rate, settings.steps, pct_start=warm_up
-        )
-        state = Checkpoint(folder / f"{stage}.ckpt", config.digest(*sections) + f":{seed}")
-        state.save(0, network, averaged(network, settings.ema_decay), optimiser, schedule)
+    torch.save(characteriser.state_dict(), folder / start_file("characteriser"))
+    torch.save(detector.state_dict(), folder / start_file("detector"))
     record = f"{manifest.name} {manifest.version} ({sha256[:12]})"
     (folder / RECORD).write_text(record + "\n", encoding="utf-8")
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from training.characteriser import Characteriser
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, begin_with, start_file
 from training.config import CharacteriserConfig, TrainingConfig
 from training.crop_augmentation import random_views
 from training.crops import CandidatePatches
@@ -116,6 +116,7 @@ def train_characteriser(
     place = where or placement(config)
     torch.manual_seed(seed)
     network = Characteriser(settings.widths, len(settings.attributes))
+    begin_with(network, folder / start_file("characteriser"))
     task: Task[Characteriser, CharacteriserBatch] = Task(
         name="characteriser",
         batch=lambda step: _batch(config, data, place.generator(seed, step)),

@@ -20,7 +20,7 @@ from torch.nn.functional import logsigmoid
 
 from app.imaging.preprocessing import PreprocessingSpec
 from training.augment import turned, vary_scanner
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, begin_with, start_file
 from training.config import TrainingConfig
 from training.detector import REFERENCE_DIAMETER_MM, STRIDE, Detector, HeatMaps
 from training.insertion import populate
@@ -131,6 +131,7 @@ def train_on_crops(
     place = where or placement(config)
     torch.manual_seed(seed)
     network = Detector(settings.widths, settings.blocks)
+    begin_with(network, folder / start_file("detector"))
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     task: Task[Detector, DetectorBatch] = Task(
         name="detector",
