@@ -31,7 +31,9 @@ def measured(threads: int, *, quick: bool) -> dict[str, Any]:
         "gemm_gflop_per_s": {
             str(count): 2 * size**3 / _best_s(_gemm(size, count), 3) / 1e9 for count in sorted({1, threads})
         },
-        "conv_gflop_per_s": {str(channels): _conv_speed(channels, threads, _CONV_FLOP / shrink) for channels in CHANNELS},
+        "conv_gflop_per_s": {
+            str(channels): _conv_speed(channels, threads, _CONV_FLOP / shrink) for channels in CHANNELS
+        },
     }
 
 

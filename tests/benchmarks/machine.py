@@ -7,6 +7,7 @@ import platform
 import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -43,7 +44,7 @@ def cores() -> int:
 
 def _cpu_info(field: str) -> str:
     try:
-        with open("/proc/cpuinfo") as lines:
+        with Path("/proc/cpuinfo").open() as lines:
             return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(field)), "")
     except OSError:
         return ""

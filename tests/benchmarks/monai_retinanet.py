@@ -86,8 +86,7 @@ def _retinanet() -> Any:
             seen = list(itertools.accumulate(self.stages, lambda value, stage: stage(value), initial=self.stem(image)))
             return list(self.pyramid({"0": seen[1], "1": seen[2]}).values())
 
-    network = RetinaNet(3, 1, _ANCHORS, Features(), size_divisible=list(DIVISIBLE_XYZ), use_list_output=True)
-    return network
+    return RetinaNet(3, 1, _ANCHORS, Features(), size_divisible=list(DIVISIBLE_XYZ), use_list_output=True)
 
 
 def main() -> None:

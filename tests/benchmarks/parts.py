@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.inference.manifest import load_manifest
 from app.inference.network import gpu_count
 from tests.benchmarks import monai_retinanet, service
 from tests.benchmarks.measuring import Probe, in_own_process, in_turn
@@ -25,7 +26,8 @@ class Plan:
     runs: int
     slices: tuple[int, ...] = (133, 300, 600)
     tall: tuple[int, ...] = (100, 300, 600, 1000)
-    tile_cap_voxels: int = 12_000_000
+    cap_mib: int = 256
+    """Memory of one detector pass, for the part that shows what a cap does."""
     clients: tuple[int, ...] = (1, 2, 4, 8, 16)
     windows_xyz: tuple[tuple[int, int, int], ...] = ((128, 128, 48), (192, 192, 96))
     """For MONAI's network; the cost of its own window is extrapolated from them."""
@@ -126,6 +128,22 @@ def clients(plan: Plan) -> Part:
     }
 
 
+def variants(plan: Plan) -> Part:
+    """fp32 and every variant of the networks that the manifest names for this device, with its stated accuracy."""
+    manifest = load_manifest(plan.model)
+    device = "gpu" if gpu_count() else "cpu"
+    entries = {"detector": manifest.detector.variants, "characteriser": manifest.characteriser.variants}
+    named = {name: [] for variants in entries.values() for name, v in variants.items() if v.device in (device, "cpu")}
+    if not named:
+        return {"left_out": "the manifest names no variant for this device"}
+    for name, figures in named.items():
+        for role, variants in entries.items():
+            if name in variants:
+                figures += [{"network": role, **each.model_dump()} for each in variants[name].figures]
+    probes = [plan.analysis(name, plan.usual_series, precision=name, device="auto") for name in ("fp32", *named)]
+    return {"runs": in_turn(probes, plan.runs), "accuracy": named, "slices": plan.usual}
+
+
 def gpu(plan: Plan) -> Part:
     """CPU and GPU in turn, each also warm; says so where there is no GPU."""
     if gpu_count() == 0:
@@ -141,10 +159,10 @@ def linearity(plan: Plan) -> Part:
     series = {str(count): plan.scans.tall(count, plan.usual) for count in plan.tall}
     facts = {label: plan.facts(path) for label, path in series.items()}
     # No cap at all, so that what grows can be seen; then the cap, where it matters most.
-    probes = [plan.analysis(label, path, max_voxels=1 << 30) for label, path in series.items()]
+    probes = [plan.analysis(label, path, uncapped=True) for label, path in series.items()]
     longest = str(max(plan.tall))
-    probes += [plan.analysis(f"{label} capped", series[label], max_voxels=plan.tile_cap_voxels) for label in (longest,)]
-    return {"facts": facts, "runs": in_turn(probes, min(2, plan.runs)), "cap_voxels": plan.tile_cap_voxels}
+    probes.append(plan.analysis(f"{longest} capped", series[longest], memory_mib=plan.cap_mib))
+    return {"facts": facts, "runs": in_turn(probes, min(2, plan.runs)), "cap_mib": plan.cap_mib, "longest": longest}
 
 
 def mask(plan: Plan) -> Part:
@@ -156,7 +174,8 @@ def mask(plan: Plan) -> Part:
         scans |= real_scans()
     return {
         "scans": {
-            label: in_own_process(Probe(label, "lung_mask_quality", {"scan": str(path)})) for label, path in scans.items()
+            label: in_own_process(Probe(label, "lung_mask_quality", {"scan": str(path)}))
+            for label, path in scans.items()
         }
     }
 
@@ -177,5 +196,5 @@ def floor(plan: Plan) -> Part:
 
 PARTS: dict[str, Callable[[Plan], Part]] = {
     part.__name__: part
-    for part in (stages, reading, baselines, monai, http, clients, gpu, linearity, mask, floor)
+    for part in (stages, reading, baselines, monai, http, clients, variants, gpu, linearity, mask, floor)
 }

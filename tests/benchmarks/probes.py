@@ -22,21 +22,31 @@ from tests.benchmarks.measuring import peak_mib
 Result = dict[str, Any]
 
 
-def analysis(series: str, model: str, threads: int, *, device: str = "cpu", max_voxels: int = 0, again: int = 0) -> Result:
-    """Cold start and one analysis in a fresh process, the first since the start; ``again`` adds more in the same one."""
+def analysis(
+    series: str,
+    model: str,
+    threads: int,
+    *,
+    device: str = "cpu",
+    precision: str = "fp32",
+    memory_mib: float | None = None,
+    uncapped: bool = False,
+    again: int = 0,
+) -> Result:
+    """Cold start and the first analysis of a fresh process; ``again`` adds more in the same one."""
     began = time.perf_counter()
     from app.inference.model_store import load_model, warm_up
     from app.inference.network import SessionOptions
     from app.inference.pipeline import AnalysisOptions, analyse
 
-    loaded = load_model(Path(model), SessionOptions(threads=threads, device=device))
+    loaded = load_model(Path(model), SessionOptions(threads=threads, device=device), precision)
     warm_up(loaded)
     cold_start_s, idle_mib = time.perf_counter() - began, peak_mib()
     detector, characteriser = _Timed(loaded.detector), _Timed(loaded.characteriser)
     loaded = replace(loaded, detector=detector, characteriser=characteriser)
-    options = AnalysisOptions(threads=threads)
-    if max_voxels:
-        options = replace(options, detector_max_voxels=max_voxels)
+    options = AnalysisOptions(
+        threads=threads, detector_memory_mib=memory_mib, detector_max_voxels=1 << 40 if uncapped else None
+    )
     cpu_before = _cpu_s()
     findings = analyse(Path(series), loaded, options)
     cpu_s = _cpu_s() - cpu_before
@@ -44,8 +54,9 @@ def analysis(series: str, model: str, threads: int, *, device: str = "cpu", max_
     seconds["networks"] = detector.seconds + characteriser.seconds
     seconds["all but networks"] = seconds["total"] - seconds["networks"]
     found = {"seconds": seconds, "cpu_s": cpu_s, "idle_mib": idle_mib, "nodules": len(findings.nodules),
-             "provider": loaded.execution_provider, "detector_runs": detector.calls,
-             "characteriser_slices": characteriser.slices}  # fmt: skip
+             "provider": findings.execution_provider, "precision": dict(findings.precision),
+             "detector_runs": detector.calls, "characteriser_slices": characteriser.slices,
+             "detector_s": detector.seconds, "characteriser_s": characteriser.seconds}  # fmt: skip
     found["warm_s"] = [analyse(Path(series), loaded, options).timings_s["total"] for _ in range(again)]
     return found
 
@@ -77,6 +88,7 @@ def scan_facts(series: str, model: str) -> Result:
         "spacing_zyx_mm": [round(float(mm), 4) for mm in volume.grid.spacing_zyx_mm],
         "lung_ml": round(lungs.volume_ml()),
         "prepared_zyx": prepared.grid.shape_zyx,
+        "prepared_mm": float(prepared.grid.spacing_zyx_mm[0]),
         "received_mib": round(sum(file.stat().st_size for file in files) / 2**20, 1),
     }
 

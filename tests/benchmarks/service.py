@@ -144,7 +144,13 @@ def _round(service: RunningService, files: list[Path], clients: int, each: int) 
 def _direct_pipeline(model: Path, threads: int) -> Iterator[Any]:
     """A process that holds a warm model; yields the function that has it analyse a series."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.probes", "direct", json.dumps({"model": str(model), "threads": threads})],
+        [
+            sys.executable,
+            "-m",
+            "tests.benchmarks.probes",
+            "direct",
+            json.dumps({"model": str(model), "threads": threads}),
+        ],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
