@@ -1,7 +1,7 @@
 """A multipart body goes to disk as it arrives, under names of our own, within limits that hold while it is read.
 
-Nothing of the body is kept in memory beyond one batch. Names that the sender gave its files stay in memory, for
-telling formats apart; they never become paths, log lines or messages.
+Nothing of the body is kept in memory beyond two batches: one is written while the next arrives. Names that the sender
+gave its files stay in memory, for telling formats apart; they never become paths, log lines or messages.
 """
 
 from __future__ import annotations
@@ -73,8 +73,7 @@ async def receive_upload(
     writer = MultipartWriter(boundary, folder, limits)
     try:
         with full_disk_refused():
-            async for batch in _batched(_paced(body, limits)):
-                await asyncio.to_thread(writer.feed, batch)
+            await _write_while_receiving(_batches(body, limits), writer)
         writer.finish()
     finally:
         writer.close()
@@ -120,45 +119,70 @@ def _check_size(size: int, limits: UploadLimits) -> None:
         )
 
 
-async def _paced(body: AsyncIterable[bytes], limits: UploadLimits) -> AsyncIterator[bytes]:
-    """Pass chunks on; only the time spent waiting for the sender counts against it, our own writing does not."""
+async def _write_while_receiving(batches: AsyncIterator[list[bytes]], writer: MultipartWriter) -> None:
+    """Write each batch in a thread while the next one arrives; when this ends, however it does, no thread writes."""
+    loop = asyncio.get_running_loop()
+    writing: asyncio.Future[None] | None = None
+    try:
+        async for batch in batches:
+            if writing is not None:
+                await asyncio.shield(writing)
+            writing = loop.run_in_executor(None, writer.feed, batch)
+        if writing is not None:
+            await asyncio.shield(writing)
+    finally:
+        if writing is not None:
+            await asyncio.wait([writing])
+            # Whatever ended the receiving is what is told; asyncio would report a second fault as never looked at.
+            writing.exception()
+
+
+async def _batches(body: AsyncIterable[bytes], limits: UploadLimits) -> AsyncIterator[list[bytes]]:
+    """A MiB of chunks at a time, so that neither the hop to a thread nor the alarm clock costs much beside the write.
+
+    Only the time spent waiting for the sender counts against it; our own writing, which is done between two batches,
+    does not.
+    """
     clock = asyncio.get_running_loop().time
     chunks = aiter(body)
     waited_s, received = 0.0, 0
-    while True:
-        allowed_s = min(limits.seconds, limits.grace_s + received / limits.bytes_per_s)
-        asked = clock()
+    ended = False
+
+    def allowed_s() -> float:
+        return min(limits.seconds, limits.grace_s + received / limits.bytes_per_s)
+
+    while not ended:
+        batch: list[bytes] = []
+        size, asked = 0, clock()
         try:
-            async with asyncio.timeout(allowed_s - waited_s):
-                chunk = await anext(chunks, None)
+            async with asyncio.timeout_at(asked - waited_s + allowed_s()) as alarm:
+                while size < _BATCH_BYTES:
+                    chunk = await anext(chunks, None)
+                    if chunk is None:
+                        ended = True
+                        break
+                    batch.append(chunk)
+                    size += len(chunk)
+                    received += len(chunk)
+                    _check_size(received, limits)
+                    due = asked - waited_s + allowed_s()
+                    if due > (alarm.when() or 0.0):  # setting the alarm anew costs more than all the rest
+                        alarm.reschedule(due)
         except TimeoutError:
-            raise UploadTooSlow(
-                f"The body must arrive within {limits.seconds:g} s and, after {limits.grace_s:g} s, at "
-                f"{limits.bytes_per_s:g} bytes/s or more.",
-                values={
-                    "limit_s": limits.seconds,
-                    "grace_s": limits.grace_s,
-                    "least_bytes_per_s": limits.bytes_per_s,
-                    "received_bytes": received,
-                },
-            ) from None
-        if chunk is None:
-            return
+            raise _too_slow(received, limits) from None
         waited_s += clock() - asked
-        received += len(chunk)
-        _check_size(received, limits)
-        yield chunk
+        if batch:
+            yield batch
 
 
-async def _batched(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
-    """A MiB of chunks at a time, so that the hop to a worker thread costs nothing beside the write."""
-    pending: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        pending.append(chunk)
-        size += len(chunk)
-        if size >= _BATCH_BYTES:
-            yield pending
-            pending, size = [], 0
-    if size:
-        yield pending
+def _too_slow(received: int, limits: UploadLimits) -> UploadTooSlow:
+    return UploadTooSlow(
+        f"The body must arrive within {limits.seconds:g} s and, after {limits.grace_s:g} s, at "
+        f"{limits.bytes_per_s:g} bytes/s or more.",
+        values={
+            "limit_s": limits.seconds,
+            "grace_s": limits.grace_s,
+            "least_bytes_per_s": limits.bytes_per_s,
+            "received_bytes": received,
+        },
+    )

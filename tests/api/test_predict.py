@@ -162,7 +162,10 @@ def test_a_full_line_answers_before_the_body_is_read(serve: Serve, recorder: Rec
 
 
 def _asgi(
-    client: TestClient, messages: list[dict[str, Any]], until: Callable[[], Any] = lambda: True
+    client: TestClient,
+    messages: list[dict[str, Any]],
+    until: Callable[[], Any] = lambda: True,
+    on_send: Callable[[dict[str, Any]], None] = lambda _message: None,
 ) -> list[dict[str, Any]]:
     """Send ASGI messages of our choice to the app that the client serves, hang up then, and collect its own."""
     sent: list[dict[str, Any]] = []
@@ -188,6 +191,7 @@ def _asgi(
         return {"type": "http.disconnect"}
 
     async def send(message: dict[str, Any]) -> None:
+        on_send(message)
         sent.append(message)
 
     async def exchange() -> None:
@@ -208,6 +212,39 @@ def test_a_hang_up_leaves_nothing_behind(client: TestClient, recorder: Recorder,
     assert left_in(uploads) == []
     assert client.get("/readyz").json()["places_taken"] == 0
     assert 'code="client_hung_up",status="499"' in client.get("/metrics").text
+
+
+def never() -> bool:
+    return False
+
+
+def test_the_answer_goes_out_before_its_upload_is_removed(
+    client: TestClient, recorder: Recorder, uploads: Path
+) -> None:
+    seen: list[tuple[bool, int]] = []
+
+    def look(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            seen.append((recorder.paths[0].exists(), client.app.state.service.line.admitted))
+
+    sent = _asgi(client, [{"type": "http.request", "body": WHOLE, "more_body": False}], until=never, on_send=look)
+    assert sent[0]["status"] == 200
+    assert seen == [(True, 1)], "its place is held until the upload is gone"
+    assert left_in(uploads) == []
+    assert client.app.state.service.line.admitted == 0
+
+
+def test_an_answer_that_cannot_be_sent_leaves_nothing_behind(client: TestClient, uploads: Path) -> None:
+    tried: list[Any] = []
+
+    def broken(message: dict[str, Any]) -> None:
+        tried.append(message["status"])
+        raise OSError(errno.EPIPE, "Broken pipe")
+
+    _asgi(client, [{"type": "http.request", "body": WHOLE, "more_body": False}], until=never, on_send=broken)
+    assert tried == [200]
+    assert left_in(uploads) == []
+    assert client.app.state.service.line.admitted == 0
 
 
 def test_an_analysis_that_nobody_waits_for_ends_at_its_next_step(client: TestClient, recorder: Recorder) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Iterable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -185,6 +186,50 @@ def test_a_sender_that_stalls_is_let_go(tmp_path: Path, limits: UploadLimits) ->
     with pytest.raises(UploadTooSlow) as caught:
         asyncio.run(asyncio.wait_for(receive_upload(stalls(), HEADERS, tmp_path, limits), timeout=20))
     assert caught.value.values["received_bytes"] == len(part("files", b"abc", "a"))
+
+
+@pytest.mark.parametrize("end", [asyncio.Task.cancel, None], ids=["cancelled", "refused"])
+def test_no_thread_writes_on_when_receiving_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[asyncio.Task[Upload]], object] | None
+) -> None:
+    """Whoever called removes the folder next."""
+    started, go_on, written = threading.Event(), threading.Event(), threading.Event()
+    feed = MultipartWriter.feed
+
+    def slow_disk(writer: MultipartWriter, pieces: Iterable[bytes]) -> None:
+        started.set()
+        go_on.wait(timeout=20)
+        feed(writer, pieces)
+        written.set()
+
+    async def breaks_off() -> AsyncIterator[bytes]:
+        yield part("files", bytes(2 << 20), "a")
+        if end is None:
+            await asyncio.to_thread(started.wait, 20)
+            raise UploadTooLarge("enough")
+        await asyncio.Event().wait()
+
+    async def receiving() -> bool:
+        limits = replace(LIMITS, request_bytes=1 << 30)
+        task = asyncio.create_task(receive_upload(breaks_off(), HEADERS, tmp_path, limits))
+        await asyncio.to_thread(started.wait, 20)
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+        if end is not None:
+            end(task)
+        with pytest.raises(UploadTooLarge if end is None else asyncio.CancelledError):
+            await task
+        return written.is_set()
+
+    monkeypatch.setattr(MultipartWriter, "feed", slow_disk)
+    assert asyncio.run(receiving())
+
+
+def test_a_fault_of_the_last_batch_is_told(tmp_path: Path) -> None:
+    files = [part("files", b"", "a") for _ in range(101)]
+    large = part("files", bytes(2 << 20), "a")
+    with pytest.raises(UploadTooLarge) as caught:
+        receive(large, *files, folder=tmp_path, limits=replace(LIMITS, request_bytes=1 << 30))
+    assert caught.value.code == "too_many_files"
 
 
 def test_a_full_disk_is_told_apart_from_a_fault(tmp_path: Path) -> None:

@@ -109,8 +109,8 @@ async def predict(request: Request, service: ServiceDependency) -> Response:
         received = time.perf_counter()
         result = await _analysed(request, service, upload)
         service.metrics.observe_stages({"receive": received - began})
-        answer = _Answer(result.model_dump_json(), held.pop_all())
-    return answer
+        body, until_sent = result.model_dump_json(), held.pop_all()
+    return _Answer(body, until_sent)
 
 
 class _Answer(Response):
