@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 class ResumeError(ValueError):
     """A stored run cannot go on as it was asked to; the message says how it can."""
-
-
-class Stateful(Protocol):
-    """Network, average, optimiser, schedule, scaler: what a checkpoint is made of."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What is stored."""
-        ...
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:  # noqa: ANN401
-        """Take back what was stored."""
-        ...
 
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
@@ -66,13 +56,20 @@ class Checkpoint:
         self.identity = identity
         self.processes = processes
 
-    def resume(self, parts: Mapping[str, Stateful]) -> int:
+    def resume(
+        self,
+        network: nn.Module,
+        average: AveragedModel,
+        optimiser: Optimizer,
+        schedule: LRScheduler,
+        scaler: GradScaler | None = None,
+    ) -> int:
         """Load the state and return the next step; 0 where nothing fitting is stored.
 
         Raises
         ------
         ResumeError
-            If the run was started with another number of processes, which draw other samples.
+            If the run was begun with another number of processes, which draw other samples.
         """
         if not self.path.exists():
             return 0
@@ -85,8 +82,12 @@ class Checkpoint:
                 f"{self.path} was begun with {processes} processes, not {self.processes}: "
                 f"go on with torchrun --nproc-per-node {processes}, or remove it to begin anew"
             )
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        if scaler is not None and scaler.is_enabled() and "scaler" in state:
+            scaler.load_state_dict(state["scaler"])
         return int(state["step"])
 
     def put_aside_another(self) -> None:
@@ -104,10 +105,33 @@ class Checkpoint:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return state
 
-    def save(self, step: int, parts: Mapping[str, Stateful]) -> None:
-        """Replace the file by the state after ``step`` steps."""
+    def save(
+        self,
+        step: int,
+        network: nn.Module,
+        average: AveragedModel,
+        optimiser: Optimizer,
+        schedule: LRScheduler,
+        scaler: GradScaler | None = None,
+        *,
+        finished: bool = False,
+    ) -> None:
+        """Replace the file by the state after ``step`` steps; ``finished`` when these are all."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         half_written = self.path.with_suffix(".part")
-        head = {"identity": self.identity, "step": step, "code": commit(), "processes": self.processes}
-        torch.save(head | {name: part.state_dict() for name, part in parts.items()}, half_written)
+        torch.save(
+            {
+                "identity": self.identity,
+                "step": step,
+                "code": commit(),
+                "processes": self.processes,
+                "finished": finished,
+                "network": network.state_dict(),
+                "average": average.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "schedule": schedule.state_dict(),
+                "scaler": {} if scaler is None else scaler.state_dict(),
+            },
+            half_written,
+        )
         half_written.replace(self.path)

@@ -6,19 +6,22 @@ from its last checkpoint as if nothing had happened, with any number of reading 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from training.checkpoint import Checkpoint, Stateful, averaged
+from training.checkpoint import Checkpoint, averaged
 from training.processes import Placement, average_statistics, require_same_weights
 
 N = TypeVar("N", bound=nn.Module)
@@ -114,14 +117,12 @@ def train_network(
     network.to(where.device)
     average = averaged(network, schedule.ema_decay)
     optimiser = torch.optim.AdamW(network.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay)
-    rates = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, schedule.learning_rate, schedule.steps, pct_start=schedule.warm_up
-    )
-    scaler = torch.amp.GradScaler(where.device.type, enabled=where.half == torch.float16)
-    parts: dict[str, Stateful] = {"network": network, "average": average, "optimiser": optimiser, "schedule": rates}
-    if scaler.is_enabled():
-        parts["scaler"] = scaler
-    start = _resumed(state, parts, where)
+    rates = OneCycleLR(optimiser, schedule.learning_rate, schedule.steps, pct_start=schedule.warm_up)
+    scaler = GradScaler(where.device.type, enabled=where.half == torch.float16)
+    start = state.resume(network, average, optimiser, rates, scaler)
+    where.wait_for_all()  # nobody may still be reading what is renamed next
+    if where.leads:
+        state.put_aside_another()
     step_losses = _distributed(_Step(network, task.losses), where)
     folder = state.path.parent
     numbers = range(start, schedule.steps)
@@ -147,28 +148,21 @@ def train_network(
                 for name, value in losses.items():
                     log.add_scalar(f"{task.name}/{name}", value.item(), step)
                 bar.set_postfix({name: f"{value.item():.3f}" for name, value in losses.items()}, refresh=False)
-            if (step + 1) % schedule.save_every == 0 or step + 1 == schedule.steps:
+            finished = step + 1 == schedule.steps
+            if finished or (step + 1) % schedule.save_every == 0:
                 require_same_weights(average, where)
                 if where.leads:
-                    state.save(step + 1, parts)
+                    state.save(step + 1, network, average, optimiser, rates, scaler, finished=finished)
     return cast(N, average.module.to("cpu").eval())
 
 
-def _advance(optimiser: torch.optim.Optimizer, rates: torch.optim.lr_scheduler.LRScheduler, scaler: Any) -> None:  # noqa: ANN401
+def _advance(optimiser: Optimizer, rates: LRScheduler, scaler: GradScaler) -> None:
     """One step; where a float16 gradient overflowed none is taken, and the learning rate stays."""
     before = scaler.get_scale()
     scaler.step(optimiser)
     scaler.update()
     if scaler.get_scale() >= before:
         rates.step()
-
-
-def _resumed(state: Checkpoint, parts: Mapping[str, Stateful], where: Placement) -> int:
-    start = state.resume(parts)
-    where.wait_for_all()  # nobody may still be reading what is renamed next
-    if where.leads:
-        state.put_aside_another()
-    return start
 
 
 def _distributed(step: _Step[N, B], where: Placement) -> nn.Module:
