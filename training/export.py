@@ -31,6 +31,7 @@ from training.decisions import Decisions, read_decisions
 from training.detector import DecodedDetector, Detector
 from training.model_card import model_card
 from training.served import ServedCharacteriser
+from training.starting_point import RECORD
 from training.train import fold_folder
 
 INTENDED_USE = "Research use only, not for diagnosis. Finds lung nodules of 3 to 30 mm in chest CT of adults."
@@ -200,9 +201,11 @@ def _sha256(path: Path) -> str:
 
 
 def _training_code(config: TrainingConfig, fold: int) -> str:
-    """Commits that the two checkpoints were trained with."""
+    """Commits that the two checkpoints were trained with, and the model that they went on from."""
     parts = {
         stage: Checkpoint.read(fold_folder(config, fold) / f"{stage}.ckpt")["code"]
         for stage in ("detector", "characteriser")
     }
-    return ", ".join(f"{stage} {code}" for stage, code in parts.items())
+    record = fold_folder(config, fold) / RECORD
+    went_on = f", both gone on from {record.read_text(encoding='utf-8').strip()}" if record.exists() else ""
+    return ", ".join(f"{stage} {code}" for stage, code in parts.items()) + went_on
