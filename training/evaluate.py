@@ -27,7 +27,7 @@ from training.characteriser_scores import score_nodules, score_patches
 from training.checkpoint import Checkpoint
 from training.config import TrainingConfig
 from training.decisions import Decisions, write_decisions
-from training.detection_evaluation import ScanTrial, false_positives_at, found_at, froc_of
+from training.detection_evaluation import ScanTrial, false_positives_at, found_at, froc_of, outcomes_of
 from training.evaluation_report import write_evaluation_report
 from training.evaluation_result import Evaluation
 from training.export import load_characteriser
@@ -166,7 +166,7 @@ def _acquired_metrics(lungs: LungTrials, fold: int) -> list[Metric]:
 
 def _ranks(trial: ScanTrial, data: str) -> list[Metric]:
     """False marks above each annotated nodule: what a reader works through before reaching it."""
-    scan = froc_of([trial]).scans[0]
+    (scan,) = outcomes_of([trial])
     return [
         Metric(
             name="real_scan_false_marks_above_nodule",

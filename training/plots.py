@@ -1,21 +1,25 @@
-"""The evaluation's pictures, as PNG bytes: FROC with its band, ROC, reliability, sensitivity by stratum."""
+"""The evaluation's pictures, as PNG bytes: FROC with its band, ROC, reliability, sensitivity by stratum, agreement."""
 
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_curve
 
 from training.calibration import ReliabilityBin
 from training.froc import FP_RATES, Band, Curve
-from training.metrics import Estimate
+from training.metrics import BlandAltman, Estimate
 
 _BLUE, _GREY = "tab:blue", "0.6"
+_GREY_LEVELS = (64, 32, 16, 8, 4)
 
 
 def froc_plot(curves: Mapping[str, tuple[Curve, Band | None]]) -> bytes:
@@ -77,6 +81,71 @@ def sensitivity_plot(strata: Mapping[str, Estimate], label: str) -> bytes:
     axes.set_xticks(range(len(shown)), [f"{name}\nn = {estimate.n}" for name, estimate in shown.items()])
     axes.set(ylim=(0, 1))
     return _png(figure)
+
+
+def bland_altman_plot(measured: ArrayLike, reference: ArrayLike, agreement: BlandAltman, unit: str) -> bytes:
+    """Difference against mean of two measurements, with bias and 95 % limits of agreement."""
+    first, second = np.asarray(measured, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    figure, axes = _figure(f"Mean of both ({unit})", f"Measured - reference ({unit})")
+    axes.plot((first + second) / 2, first - second, ".", markersize=3, alpha=0.4, color=_BLUE)
+    for name, line in (
+        ("upper limit", agreement.upper_limit),
+        ("bias", agreement.bias),
+        ("lower limit", agreement.lower_limit),
+    ):
+        axes.axhline(line.value, color="black", linestyle="-" if name == "bias" else "--", linewidth=1)
+        axes.axhspan(line.low, line.high, color=_GREY, alpha=0.4, linewidth=0)
+        axes.annotate(
+            f"{name} {line.value:.2f}", (1, line.value), xycoords=("axes fraction", "data"), ha="right", va="bottom"
+        )
+    return _png(figure)
+
+
+def overlap_plot(diameter_mm: ArrayLike, dice: ArrayLike, bands_mm: Sequence[tuple[float, float]]) -> bytes:
+    """Dice against reference diameter, one point a nodule, with the mean of each size band."""
+    size, overlap = np.asarray(diameter_mm, dtype=np.float64), np.asarray(dice, dtype=np.float64)
+    figure, axes = _figure("Reference diameter (mm)", "Dice")
+    axes.plot(size, overlap, ".", markersize=3, alpha=0.4, color=_BLUE)
+    for low, high in bands_mm:
+        inside = (size >= low) & (size < high)
+        if inside.any():
+            axes.plot([low, high], [overlap[inside].mean()] * 2, color="black", label="mean of the size band")
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[:1], labels[:1], loc="lower right")
+    axes.set(ylim=(0, 1))
+    return _png(figure)
+
+
+def grey_png(figure: Figure, max_bytes: int) -> bytes:
+    """A figure in 8-bit grey, in as many levels of grey as fit ``max_bytes``.
+
+    Raises
+    ------
+    ValueError
+        If even the fewest levels do not fit.
+    """
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    grey = np.asarray(canvas.buffer_rgba())[..., :3].mean(axis=-1)
+    for levels in _GREY_LEVELS:
+        step = 255 / (levels - 1)
+        png = _encoded(np.rint(np.rint(grey / step) * step).astype(np.uint8))
+        if len(png) <= max_bytes:
+            return png
+    raise ValueError(f"the picture takes {len(png)} bytes in {levels} levels of grey; at most {max_bytes} are allowed")
+
+
+def _encoded(grey: NDArray[np.uint8]) -> bytes:
+    """PNG (ISO/IEC 15948) of 8-bit grey; rows are not filtered, which packs few levels best."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = grey.shape
+    rows = np.pad(grey, ((0, 0), (1, 0))).tobytes()
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows, 9)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def _reach(estimates: Sequence[Estimate]) -> list[list[float]]:
