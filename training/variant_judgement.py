@@ -24,6 +24,8 @@ LARGEST_LOSS = 0.005
 CANDIDATE_COUNTS = (5, 10, 20, 40, 100)
 MARK_COUNTS = (1, 2, 4, 8)
 """Candidates, and final marks, a scan at which recalls are taken and averaged: both networks mark equally often."""
+REPORTED_ONLY = ("sensitivity_at_default_operating_point", "false_marks_per_scan_at_default_operating_point")
+"""Too coarse to judge by, a nodule more or less being over half a point, but what an operator would see change."""
 SAME_MM = 3.0
 """Candidates of two networks this close are the same."""
 ROLES = ("detector", "characteriser")
@@ -72,7 +74,8 @@ class Trial:
     @property
     def largest_loss(self) -> float:
         """By how much the worst figure fell; negative when all rose."""
-        return max(figure.fp32 - figure.value for figure in self.variant.figures)
+        judged = [figure for figure in self.variant.figures if figure.name not in REPORTED_ONLY]
+        return max(figure.fp32 - figure.value for figure in judged)
 
     @property
     def accepted(self) -> bool:
@@ -129,28 +132,63 @@ def judge_together(
     runs: Mapping[str, Sequence[DetectorRun]],
     loaded: Mapping[str, LoadedModel],
 ) -> list[Trial]:
-    """The service's own probabilities with what was accepted of each name; the figure is added to each network's."""
+    """The service's own probabilities with what was accepted of each name; the figures are added to each network's."""
     plain = _final(lungs, runs[FP32], loaded[FP32])
     judged = list(trials)
     for name in dict.fromkeys(trial.name for trial in trials):
         accepted = {trial.role for trial in trials if trial.name == name and trial.accepted}
         own = runs[name if "detector" in accepted else FP32]
         second = loaded[name if "characteriser" in accepted else FP32]
-        final = _final(lungs, own, second)
-        figure = VariantFigure(
-            name="final_recall",
-            value=mean_recall(_hits(lungs, own), final, MARK_COUNTS),
-            fp32=mean_recall(_hits(lungs, runs[FP32]), plain, MARK_COUNTS),
-            n=sum(len(lung.radii_mm) for lung in lungs),
-            data=f"both stages as served, {len(lungs)} copies; mean at {', '.join(map(str, MARK_COUNTS))} marks a scan",
-        )
+        figures = _final_figures(lungs, own, _final(lungs, own, second), runs[FP32], plain, second.manifest)
         judged = [
-            _with(t, [*t.variant.figures, figure], t.variant.max_abs_difference, t.variant.seconds_ratio)
+            _with(t, [*t.variant.figures, *figures], t.variant.max_abs_difference, t.variant.seconds_ratio)
             if t.name == name and t.role in accepted
             else t
             for t in judged
         ]
     return judged
+
+
+def _final_figures(
+    lungs: Sequence[LungTrial],
+    own: Sequence[DetectorRun],
+    own_final: Sequence[NDArray[np.float64]],
+    plain: Sequence[DetectorRun],
+    plain_final: Sequence[NDArray[np.float64]],
+    manifest: ModelManifest,
+) -> list[VariantFigure]:
+    nodules, copies = sum(len(lung.radii_mm) for lung in lungs), len(lungs)
+    hits = _hits(lungs, own), _hits(lungs, plain)
+    threshold = manifest.operating_points[manifest.default_operating_point].threshold
+    at_threshold = [_at(threshold, h, f) for h, f in zip(hits, (own_final, plain_final), strict=True)]
+    data = f"both stages as served, {copies} copies of held-out lungs"
+    recall = VariantFigure(
+        name="final_recall",
+        value=mean_recall(hits[0], own_final, MARK_COUNTS),
+        fp32=mean_recall(hits[1], plain_final, MARK_COUNTS),
+        n=nodules,
+        data=f"{data}; mean at {', '.join(map(str, MARK_COUNTS))} marks a scan",
+    )
+    (sensitivity, false), (sensitivity_fp32, false_fp32) = at_threshold
+    values = ((sensitivity, sensitivity_fp32, nodules), (false, false_fp32, copies))
+    return [
+        recall,
+        *(
+            VariantFigure(name=name, value=value, fp32=fp32, n=n, data=data)
+            for name, (value, fp32, n) in zip(REPORTED_ONLY, values, strict=True)
+        ),
+    ]
+
+
+def _at(
+    threshold: float, hits: Sequence[NDArray[np.bool_]], final: Sequence[NDArray[np.float64]]
+) -> tuple[float, float]:
+    """Share of the nodules hit by a mark at or above the threshold, and marks a scan that hit none."""
+    marked = [h[f >= threshold] for h, f in zip(hits, final, strict=True)]
+    total = sum(h.shape[1] for h in hits)
+    found = sum(int(h.any(axis=0).sum()) for h in marked)
+    false = sum(int((~h.any(axis=1)).sum()) for h in marked)
+    return found / max(total, 1), false / max(len(hits), 1)
 
 
 def mean_recall(

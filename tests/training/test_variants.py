@@ -20,7 +20,7 @@ from app.inference.manifest import NetworkVariant, VariantFigure, load_manifest
 from app.inference.model_store import load_model, verify_model
 from app.inference.network import SessionOptions, open_network
 from training.quantise import between_first_and_last_convolutions, float16, int8
-from training.variant_judgement import Trial, mean_recall, report
+from training.variant_judgement import REPORTED_ONLY, Trial, mean_recall, report
 from training.variants import _ship
 
 CPU = SessionOptions(device="cpu", threads=1)
@@ -129,6 +129,17 @@ def test_recall_is_taken_at_equal_numbers_of_marks():
     assert mean_recall(hits, scores, [2]) == pytest.approx(2 / 3)  # and 0.7, 0.2
     assert mean_recall(hits, scores, [1, 100]) == pytest.approx((1 / 3 + 1) / 2)
     assert mean_recall(hits, [score / 2 for score in scores], [2]) == mean_recall(hits, scores, [2])
+
+
+def test_what_is_only_reported_does_not_judge():
+    figures = [
+        VariantFigure(name="recall", value=0.9, fp32=0.9, n=9, data="tests"),
+        VariantFigure(name=REPORTED_ONLY[1], value=0.5, fp32=1.5, n=9, data="tests"),
+    ]
+    variant = NetworkVariant(
+        file="a.onnx", sha256="0" * 64, arithmetic="int8", max_abs_difference=0.0, figures=tuple(figures)
+    )
+    assert Trial("detector", "int8", variant).largest_loss == 0.0
 
 
 def trial(folder: Path, role: str, name: str, value: float) -> Trial:
