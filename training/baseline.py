@@ -69,6 +69,8 @@ class Baseline:
     network: nn.Sequential
     preprocessing: PreprocessingSpec
     crop: CropSpec
+    steps: int
+    """It was trained for."""
     cpu_seconds: float
     """Of training, on one thread."""
     auroc: Estimate
@@ -167,7 +169,7 @@ def _baseline(
     network: nn.Sequential, config: TrainingConfig, budget: Budget, cpu_seconds: float, figure: Estimate
 ) -> Baseline:
     crop = config.crop.model_copy(update={"size_px": budget.size_px, "slice_offsets_mm": SLICE_OFFSETS_MM})
-    return Baseline(network, config.preprocessing, crop, cpu_seconds, figure, BlobSpec())
+    return Baseline(network, config.preprocessing, crop, budget.steps, cpu_seconds, figure, BlobSpec())
 
 
 def _identity(config: TrainingConfig, split: Split, fold: int, budget: Budget) -> str:

@@ -45,8 +45,6 @@ from training.prepare import load_background, prepare
 from training.real_scans import RealScan, load_real_scan
 from training.splits import Split, SplitError, read_split
 
-TIMED_RUNS = 3
-
 
 @dataclass(frozen=True)
 class System:
@@ -61,11 +59,14 @@ class System:
 
 
 @dataclass(frozen=True)
-class Populations:
-    """How many copies of each lung, and how many nodules each copy receives; the copies that `evaluate` measures on."""
+class Effort:
+    """How much is tried; the default copies are those that `evaluate` measures the model on."""
 
     copies: int = POPULATIONS
+    """Of each lung."""
     nodules_each: int = NODULES_EACH
+    timed_runs: int = 3
+    """Of each system on each scan as acquired."""
 
 
 def model_system(model: LoadedModel, threads: int) -> System:
@@ -96,10 +97,10 @@ def baseline_system(baseline: Baseline, threads: int) -> System:
     )
 
 
-def try_real(system: System, scan: RealScan) -> RealTrial:
+def try_real(system: System, scan: RealScan, timed_runs: int) -> RealTrial:
     """One system on one scan as acquired: everything it says, and the median seconds of its usual way."""
     seconds = []
-    for _ in range(TIMED_RUNS):
+    for _ in range(timed_runs):
         started = time.perf_counter()
         system.as_used(scan.volume)
         seconds.append(time.perf_counter() - started)
@@ -113,7 +114,7 @@ def try_copies(
     scan: RealScan,
     background: Background,
     bank: NoduleBank,
-    populations: Populations,
+    effort: Effort,
     seed: int,
 ) -> dict[str, list[ScanTrial]]:
     """All systems on the same copies of one lung with nodules of the bank at their own size.
@@ -122,18 +123,18 @@ def try_copies(
     """
     own = (*scan.irrelevant, *(Finding(nodule.center_lps_mm, nodule.diameter_mm) for nodule in scan.nodules))
     trials: dict[str, list[ScanTrial]] = {name: [] for name in systems}
-    for number in range(populations.copies):
+    for number in range(effort.copies):
         rng = np.random.default_rng((seed, number))
-        copy, truths = inserted_scan(scan.volume, background, bank, populations.nodules_each, rng, own_size=True)
+        copy, truths = inserted_scan(scan.volume, background, bank, effort.nodules_each, rng, own_size=True)
         copy_name = f"{scan.name}-{number}"
         for name, system in systems.items():
             trials[name].append(ScanTrial(copy_name, truths, own, system.every_mark(copy_name, copy)))
-        sys.stderr.write(f"{scan.name}: copy {number + 1} of {populations.copies}\n")
+        sys.stderr.write(f"{scan.name}: copy {number + 1} of {effort.copies}\n")
     return trials
 
 
 def compare(
-    config: TrainingConfig, model_folder: Path, fold: int, work: Path, populations: Populations, budget: Budget
+    config: TrainingConfig, model_folder: Path, fold: int, work: Path, effort: Effort, budget: Budget
 ) -> Comparison:
     """Train or read the baseline, load the model, and run both on every scan of `data.lung_folds`.
 
@@ -144,6 +145,7 @@ def compare(
     app.imaging.errors.LungNoduleError
         If a scan cannot be read or the model cannot be loaded.
     """
+    code = commit()
     prepared = prepare(config)
     require_same_split(model_folder, prepared.split)
     model = load_model(model_folder, SessionOptions(device="cpu", threads=config.threads))
@@ -152,32 +154,28 @@ def compare(
     systems = {MODEL: model_system(model, config.threads), BASELINE: baseline_system(baseline, config.threads)}
     bank = prepared.bank.of_patients(set(prepared.split.patients(fold))).reference_standard()
     load_before = os.getloadavg()[0]
-    scans = [load_real_scan(config, scan, fold) for scan in chain.from_iterable(config.data.lung_folds)]
+    scans = {scan: load_real_scan(config, scan, fold) for scan in chain.from_iterable(config.data.lung_folds)}
     # Scan by scan, so that both systems meet the machine in the same mood.
-    tried = [{name: try_real(system, scan) for name, system in systems.items()} for scan in scans]
+    real = [{name: try_real(system, scan, effort.timed_runs) for name, system in systems.items()}
+            for scan in scans.values()]  # fmt: skip
     load = statistics.fmean((load_before, os.getloadavg()[0]))
-    copies: dict[str, list[ScanTrial]] = {name: [] for name in systems}
-    for scan, loaded in zip(chain.from_iterable(config.data.lung_folds), scans, strict=True):
-        if not loaded.seen_in_training:
-            background = load_background(config, scan)
-            for name, trials in try_copies(systems, loaded, background, bank, populations, config.seed).items():
-                copies[name] += trials
+    copies = [
+        try_copies(systems, scans[scan], load_background(config, scan), bank, effort, config.seed)
+        for scan in config.data.held_out_scans(fold)
+    ]
     return Comparison(
-        real={name: tuple(trials[name] for trials in tried) for name in systems},
-        copies={name: tuple(trials) for name, trials in copies.items()},
+        real={name: tuple(trials[name] for trials in real) for name in systems},
+        copies={name: tuple(chain.from_iterable(trials[name] for trials in copies)) for name in systems},
         thresholds={name: system.thresholds for name, system in systems.items()},
         model=f"{model.identity.name} {model.identity.version} (manifest {model.identity.sha256[:12]})",
         fold=fold,
-        n_patients=len(bank.patients),
-        n_bank=len(bank.nodules),
-        baseline_steps=budget.steps,
-        baseline_seconds=baseline.cpu_seconds,
-        baseline_auroc=baseline.auroc,
+        bank=bank,
+        baseline=baseline,
         threads=config.threads,
-        timed_runs=TIMED_RUNS,
+        timed_runs=effort.timed_runs,
         load=load,
         cores=os.cpu_count() or 1,
-        provenance=f"commit {commit()}, seed {config.seed}, split {prepared.split.sha256[:12]}",
+        provenance=f"commit {code}, seed {config.seed}, split {prepared.split.sha256[:12]}",
     )
 
 
@@ -201,18 +199,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("docs/comparison.md"), help="default %(default)s")
     parser.add_argument("--fold", type=int, default=0, help="the fold that the model is of; default %(default)s")
     parser.add_argument("--work", type=Path, help="where the baseline's CNN is kept; default: in the run's folder")
-    parser.add_argument("--copies", type=int, default=Populations.copies, help="of each lung; default %(default)s")
-    parser.add_argument("--nodules-each", type=int, default=Populations.nodules_each, help="default %(default)s")
+    parser.add_argument("--copies", type=int, default=Effort.copies, help="of each lung; default %(default)s")
+    parser.add_argument("--nodules-each", type=int, default=Effort.nodules_each, help="default %(default)s")
+    parser.add_argument("--timed-runs", type=int, default=Effort.timed_runs, help="of each scan; default %(default)s")
     parser.add_argument("--steps", type=int, default=Budget.steps, help="of the baseline's CNN; default %(default)s")
     args = parser.parse_args(arguments)
     config = load_config(args.config)
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(mode=True)
-    populations, budget = Populations(args.copies, args.nodules_each), Budget(steps=args.steps)
+    work = args.work or config.folder / "baseline"
+    effort, budget = Effort(args.copies, args.nodules_each, args.timed_runs), Budget(steps=args.steps)
     try:
-        comparison = compare(
-            config, args.model, args.fold, args.work or config.folder / "baseline", populations, budget
-        )
+        comparison = compare(config, args.model, args.fold, work, effort, budget)
     except (LungNoduleError, SplitError, Luna16Error, LidcError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

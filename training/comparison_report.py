@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from training.baseline import Baseline
 from training.detection_evaluation import SIZE_BANDS_MM, ScanTrial, found_at, froc_of
 from training.froc import FP_RATES, Events, FloatArray, FrocResult, Mark
 from training.luna16 import Point
 from training.metrics import Estimate, PairedDifference, paired_bootstrap
+from training.nodule_bank import NoduleBank
 from training.plots import froc_plot
 
 MODEL, BASELINE = "model", "baseline"
@@ -51,11 +53,9 @@ class Comparison:
     """System -> what -> probability from which marks are counted."""
     model: str
     fold: int
-    n_patients: int
-    n_bank: int
-    baseline_steps: int
-    baseline_seconds: float
-    baseline_auroc: Estimate
+    bank: NoduleBank
+    """What the copies' nodules were drawn from."""
+    baseline: Baseline
     threads: int
     timed_runs: int
     load: float
@@ -149,8 +149,8 @@ def _systems(c: Comparison) -> Iterator[str]:
     yield from _paragraph(
         "**Baseline**: bright blobs (Laplacian of Gaussian, five scales, 1 mm) inside the lung mask, each scored by an "
         "axial CNN on three slices of 48 x 48 pixels at 0.7 mm (mean of the log-odds). The CNN was trained on LUNA16's "
-        f"candidate patches for {c.baseline_steps} steps, {c.baseline_seconds:.0f} s of one core, and has an AUROC of "
-        f"{c.baseline_auroc} on the patches of the patients of fold {c.fold}. A quarter of each batch were nodules; "
+        f"candidate patches for {c.baseline.steps} steps, {c.baseline.cpu_seconds:.0f} CPU seconds, and has an AUROC "
+        f"of {c.baseline.auroc} on the patches of the patients of fold {c.fold}. A quarter of each batch were nodules; "
         "its probabilities are not calibrated. It has seen none of the scans below, and nothing about it was chosen on "
         "them."
     )
@@ -165,10 +165,10 @@ def _copies(c: Comparison, results: Mapping[str, FrocResult]) -> Iterator[str]:
     names = sorted({trial.name.rpartition("-")[0] for trial in c.copies[MODEL]})
     yield from _paragraph(
         f"{len(model.scans)} copies of {_listed(names)} with {model.n_nodules} nodules of 3 mm or more that three "
-        f"readers or more outlined, each at its own size, drawn from {c.n_bank} nodules of {c.n_patients} patients of "
-        f"fold {c.fold}. Scored by LUNA16's rules; marks on what the lung holds of its own (its nodules, LUNA16's "
-        "irrelevant findings) are ignored. 95 % intervals by resampling copies; the difference is paired, the same "
-        "copies for both."
+        f"readers or more outlined, each at its own size, drawn from {len(c.bank.nodules)} nodules of "
+        f"{len(c.bank.patients)} patients of fold {c.fold}. Scored by LUNA16's rules; marks on what the lung holds of "
+        "its own (its nodules, LUNA16's irrelevant findings) are ignored. 95 % intervals by resampling copies; the "
+        "difference is paired, the same copies for both."
     )
     yield from ("| sensitivity | model | baseline | model - baseline | p |", "|---|---|---|---|---|")
     for rate in SHOWN_RATES:
