@@ -30,6 +30,7 @@ ENV PATH=/opt/lungnodule/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
+    LUNGNODULE_DATA_DIR=/var/lib/lungnodule \
     LUNGNODULE_MODEL_STORE=/srv/lungnodule/model_store
 WORKDIR /srv/lungnodule
 RUN mkdir -p /var/lib/lungnodule && chown 10001:10001 /var/lib/lungnodule

@@ -27,7 +27,7 @@ from app.api.waiting_line import ClientHungUp, WaitingLine
 from app.imaging.errors import LungNoduleError, ModelError
 from app.inference.model_store import LoadedModel
 from app.inference.pipeline import analyse
-from app.jobs.installation import open_jobs
+from app.jobs.installation import MakeQueue, dbos_queue, open_jobs
 from app.metrics import Metrics
 from app.settings import Settings
 from app.upload_folders import process_folder
@@ -38,6 +38,7 @@ def create_app(
     *,
     load: LoadModels = load_models,
     run: Analyse = analyse,
+    make_queue: MakeQueue = dbos_queue,
     work: bool = False,
     draining: threading.Event | None = None,
 ) -> FastAPI:
@@ -51,6 +52,8 @@ def create_app(
         Gives the models at start-up; the first is the default.
     run
         The analysis itself.
+    make_queue
+        Opens the engine of the jobs.
     work
         Whether a worker runs in this process, beside the service, when the settings want one. There can be one.
     draining
@@ -72,7 +75,7 @@ def create_app(
         metrics.waiting.set_function(lambda: line.waiting)
         with ExitStack() as stack:
             uploads = stack.enter_context(process_folder(settings.temp_dir or Path(tempfile.gettempdir())))
-            installation = stack.enter_context(open_jobs(settings))
+            installation = stack.enter_context(open_jobs(settings, make_queue))
             app.state.service = Service(settings, models, line, metrics, uploads, run, ending)
             app.state.desk = stack.enter_context(open_desk(installation, ending))
             async with worker_beside(app.state.service, installation, wanted=work and settings.worker_concurrency > 0):

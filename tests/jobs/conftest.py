@@ -1,0 +1,51 @@
+"""Databases for jobs: SQLite in a folder, PostgreSQL in a cluster of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.nursery import Nursery
+from tests.jobs.postgres import Postgres, fresh_database, running_postgres
+from tests.jobs.processes import Farm, farm
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    made = Nursery()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with running_postgres() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    with fresh_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """Each kind of database in turn; None is SQLite."""
+    return None if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def start_farm(tmp_path: Path, nursery: Nursery) -> Iterator[Callable[..., Farm]]:
+    """``start_farm(STUB_STAGE_S="0.1")`` gives processes on a fresh data folder."""
+    with farm(tmp_path, nursery) as made:
+
+        def configure(database_url: str | None = None, **settings: str) -> Farm:
+            if database_url is not None:
+                settings["LUNGNODULE_DATABASE_URL"] = database_url
+            made.settings.update(settings)
+            return made
+
+        yield configure

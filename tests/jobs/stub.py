@@ -1,0 +1,85 @@
+"""A service or a worker whose analysis takes a fixed time and does what the scan says; `nursery` starts them.
+
+The scan's bytes are a command: ``ok 17`` gives one nodule of 17 mm; ``kill 3`` kills the process in the stage of that
+name; ``refuse x`` raises a ScanError, ``error x`` an unexpected one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import uvicorn
+
+from app.api import service
+from app.cli import worker
+from app.cli.serve import draining_server
+from app.imaging.errors import UnreadableScan
+from app.imaging.inputs import InputFile
+from app.inference import pipeline
+from app.inference.findings import Findings, ModelIdentity, OnProgress, OperatingPoint, Progress
+from app.inference.model_store import LoadedModel
+from app.inference.pipeline import AnalysisOptions
+from app.logs import configure_logs
+from app.main import create_app
+from app.settings import Settings
+from tests.api.standins import SHA, make_findings, make_model, make_nodule
+
+STAGES = ("read", "lungs", "prepare", "detect", "characterise", "measure")
+
+
+def stub_models(_settings: Settings) -> tuple[LoadedModel, ...]:
+    return make_model(), make_model("other", "2.0.0")
+
+
+def stub_analysis(
+    files: Sequence[InputFile], model: LoadedModel, options: AnalysisOptions, on_progress: OnProgress
+) -> Findings:
+    command, argument = files[0].path.read_text().split()[:2]
+    never, stage_s = threading.Event(), float(os.environ.get("STUB_STAGE_S", "0.02"))
+    for stage in STAGES:
+        on_progress(Progress(stage, 0.0))
+        if (command, argument) == ("kill", stage):
+            os.kill(os.getpid(), signal.SIGKILL)
+        # In slices, as a network that is asked tile by tile.
+        for part in range(1, 5):
+            never.wait(stage_s / 4)
+            on_progress(Progress(stage, part / 4))
+    if command == "refuse":
+        raise UnreadableScan("Rows is 0.", code="rows_invalid", values={"rows": 0})
+    if command == "error":
+        raise RuntimeError("Doe^John")
+    size_mm = float(argument) if argument.isdigit() else 1.0
+    return make_findings(
+        replace(make_nodule(1, 0.9), long_axis_mm=size_mm),
+        model=ModelIdentity(model.identity.name, model.identity.version, SHA),
+        operating_point=OperatingPoint(options.operating_point or "", 0.4),
+        timings_s=dict.fromkeys(STAGES, stage_s),
+    )
+
+
+def serve(port: int) -> None:
+    configure_logs("info")
+    settings = Settings()
+    draining = threading.Event()
+    app = create_app(settings, load=stub_models, run=stub_analysis, work=True, draining=draining)
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, http="h11")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    draining_server(config, draining, settings.drain_notice_s).run()
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[0] == "serve":
+        serve(int(arguments[1]))
+        return
+    # The real command, with the stub where the networks would be.
+    changes: dict[Any, Any] = {service: ("load_models", stub_models), pipeline: ("analyse", stub_analysis)}
+    for module, (name, stub) in changes.items():
+        mock.patch.object(module, name, stub).start()
+    worker.worker(None)
