@@ -274,3 +274,9 @@ def test_model_without_version_is_found_by_name(serve: Serve, recorder: Recorder
     client = serve(models=(make_model("a", "1.0.0"), make_model("b", "1.0.0")))
     assert client.post("/v1/predict", files=SCAN, data={"model": "b"}).status_code == 200
     assert recorder.model.identity.name == "b"
+
+
+def test_the_operators_memory_bound_reaches_the_analysis(serve: Serve, recorder: Recorder) -> None:
+    """A line that a merge lost once: without it the setting would be taken and do nothing."""
+    assert serve(detector_memory_mib=300.0).post("/v1/predict", files=SCAN).status_code == 200
+    assert recorder.options.detector_memory_mib == 300.0

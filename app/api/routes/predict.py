@@ -142,6 +142,7 @@ async def _analysed(request: Request, service: Service, upload: Upload) -> Analy
         ),
         operating_point=choose_operating_point(model, asked.operating_point).name,
         threads=service.threads(),
+        detector_memory_mib=service.settings.detector_memory_mib,
     )
     findings, waited_s = await service.line.run(service.work(upload.files, model, options), request.receive)
     service.metrics.observe_analysis(findings, waited_s)
