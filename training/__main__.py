@@ -6,11 +6,13 @@
     export     write a verified folder of the model store
 
 `evaluate --submission results.csv --annotations annotations.csv ...` scores any LUNA16 submission instead.
+`torchrun --nproc-per-node N -m training prepare|train ...` shares the work among N processes, a GPU each.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from itertools import chain
 from pathlib import Path
@@ -18,10 +20,17 @@ from pathlib import Path
 import torch
 
 from training import submission
+from training.checkpoint import ResumeError
 from training.config import TrainingConfig, load_config
 from training.evaluate import evaluate
 from training.export import export
+from training.lidc import LidcError
+from training.luna16 import Luna16Error
+from training.luna16_evaluation import evaluate_luna16
+from training.luna16_run import describe, prepare_luna16
 from training.prepare import load_background, prepare
+from training.processes import ProcessError, joined
+from training.splits import SplitError
 from training.train import train
 
 
@@ -35,8 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     config = load_config(parsed.config)
     torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(mode=True)
-    _run(parsed, config)
+    # cuBLAS repeats itself only with this, and reads it when CUDA starts. Some CUDA kernels have no repeatable form.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(mode=True, warn_only=torch.cuda.is_available())
+    try:
+        _run(parsed, config)
+    except (Luna16Error, LidcError, SplitError, ResumeError, ProcessError, FileNotFoundError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     return 0
 
 
@@ -60,7 +75,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(parsed: argparse.Namespace, config: TrainingConfig) -> None:
-    if parsed.command == "prepare":
+    whole_luna16 = config.data.luna16 is not None
+    if parsed.command == "prepare" and whole_luna16:
+        with joined(config) as where:
+            cases = prepare_luna16(config, where)
+        if where.leads:
+            describe(config, cases)
+    elif parsed.command == "prepare":
         prepared = prepare(config)
         for scan in chain.from_iterable(config.data.lung_folds):
             load_background(config, scan)
@@ -70,6 +91,8 @@ def _run(parsed: argparse.Namespace, config: TrainingConfig) -> None:
         )
     elif parsed.command == "train":
         train(config, stage=parsed.stage, fold=parsed.fold)
+    elif parsed.command == "evaluate" and whole_luna16:
+        evaluate_luna16(config, fold=parsed.fold)
     elif parsed.command == "evaluate":
         evaluate(config, fold=parsed.fold)
     else:
