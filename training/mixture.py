@@ -58,6 +58,8 @@ def tabulate(
     """Run detector and characteriser on one scan and sort the candidates by what they are."""
     prepared = preprocess(volume, segment_lungs(volume), model.manifest.preprocessing)
     candidates = detect(prepared, model)
+    if not candidates:
+        return CandidateTable(np.full((len(truths), 2), np.nan), np.empty((0, 2)))
     centers = np.asarray([c.center_lps_mm for c in candidates]).reshape(-1, 3)
     crops = sample_crops(volume, centers, model.manifest.characteriser.crop)
     second = model.characteriser({"crops": crops})["nodule_probability"].astype(np.float64)
