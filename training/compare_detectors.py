@@ -105,6 +105,7 @@ def try_real(system: System, scan: RealScan, timed_runs: int) -> RealTrial:
         system.as_used(scan.volume)
         seconds.append(time.perf_counter() - started)
     trial = ScanTrial(scan.name, scan.nodules, scan.irrelevant, system.every_mark(scan.name, scan.volume))
+    sys.stderr.write(f"{scan.name}: {len(trial.marks)} marks\n")
     slices, _, _ = scan.volume.grid.shape_zyx
     return RealTrial(trial, seen_in_training=scan.seen_in_training, slices=slices, seconds=statistics.median(seconds))
 
