@@ -55,7 +55,7 @@ def test_the_table_of_the_reading_part_has_a_row_for_each_syntax(tmp_path: Path,
     runs = part["runs"]["Explicit VR Little Endian"]
     assert [run["voxels"] for run in runs] == [24 * 80 * 80] * 2
     assert all(run["peak_mib"] > 10 for run in runs)
-    assert table.markdown().count("\n| ") == 1
+    assert table.markdown().count("| Explicit VR Little Endian |") == 1
     assert "Explicit VR Little Endian" in table.text()
 
 

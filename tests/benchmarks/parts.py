@@ -90,9 +90,7 @@ def monai(plan: Plan) -> Part:
     probes = [plan.analysis("ours", plan.usual_series)]
     for window in plan.windows_xyz:
         name = "x".join(map(str, window))
-        path = plan.scans.folder / f"retinanet-{name}.onnx"
-        if not path.is_file():
-            monai_retinanet.export(path, window)
+        path = monai_retinanet.exported(plan.scans.folder, window)
         probes.append(
             Probe(name, "retinanet", {"network": str(path), "window_xyz": list(window), "threads": plan.threads})
         )

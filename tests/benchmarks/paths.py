@@ -112,16 +112,17 @@ def simpleitk(series: Path, model: LoadedModel, threads: int) -> Found:
             image.GetDirection(), -1024.0, SimpleITK.sitkFloat32,
         )  # fmt: skip
     with found.timed("mask"):
-        air = SimpleITK.BinaryThreshold(resampled, -3000, _LUNG_HU)
-        parts = SimpleITK.RelabelComponent(
-            SimpleITK.ConnectedComponent(SimpleITK.BinaryErode(air, [1] * 3)),
-            int(_SMALLEST_LUNG_ML * 1000 / mm**3),
-        )
-        labels = SimpleITK.GetArrayFromImage(parts)
+        # Eroded, or thin places of the chest wall join lungs and room.
+        air = SimpleITK.BinaryErode(SimpleITK.BinaryThreshold(resampled, -3000, _LUNG_HU), [1] * 3, SimpleITK.sitkCross)
+        smallest = int(_SMALLEST_LUNG_ML * 1000 / mm**3)
+        labels = SimpleITK.GetArrayFromImage(SimpleITK.RelabelComponent(SimpleITK.ConnectedComponent(air), smallest))
         outside = np.unique(np.concatenate([labels[:, edge].ravel() for edge in (0, -1)]))
         inside = np.isin(labels, np.setdiff1d(np.arange(1, labels.max() + 1), outside)).astype(np.uint8)
-        closed = SimpleITK.BinaryMorphologicalClosing(SimpleITK.GetImageFromArray(inside), [_CLOSING_MM] * 3)
-        lungs = SimpleITK.GetArrayFromImage(closed) > 0
+        # Only the box of what was found is closed: on the whole scan this filter takes three times as long.
+        near = _box_around(inside, 2 * _CLOSING_MM)
+        closing = SimpleITK.BinaryMorphologicalClosing(SimpleITK.GetImageFromArray(inside[near]), [_CLOSING_MM] * 3)
+        lungs = np.zeros(inside.shape, bool)
+        lungs[near] = SimpleITK.GetArrayFromImage(closing) > 0
     box = _box_around(lungs, spec.lung_margin_mm / mm)
     values = SimpleITK.GetArrayFromImage(SimpleITK.IntensityWindowing(resampled, *spec.window_hu, 0.0, 1.0))
     start = np.array([b.start for b in box])
@@ -161,7 +162,7 @@ def _starts(length: int, overlap: float) -> list[int]:
     return [*range(0, max(1, length - CUBE), step), length - CUBE] if length > CUBE else [0]
 
 
-def _box_around(mask: NDArray[np.bool_], margin: float) -> tuple[slice, ...]:
+def _box_around(mask: NDArray[np.bool_] | NDArray[np.uint8], margin: float) -> tuple[slice, ...]:
     box = []
     for axis, size in enumerate(mask.shape):
         occupied = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
