@@ -110,7 +110,9 @@ class Farm:
     def _start(self, arguments: list[str], changes: dict[str, str]) -> Child:
         own = {
             "LUNGNODULE_DATA_DIR": str(self.data_dir),
-            "LUNGNODULE_WORKER_LEASE_S": "1.5",
+            "LUNGNODULE_WORKER_LEASE_S": "3",
+            # A busy machine may take a slow worker for a dead one, which is not what is tested.
+            "LUNGNODULE_MAX_ATTEMPTS": "50",
             "LUNGNODULE_DRAIN_NOTICE_S": "0",
             "LUNGNODULE_MIN_FREE_DISK_BYTES": "0",
             **self.settings,

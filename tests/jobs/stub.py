@@ -1,7 +1,8 @@
 """A service or a worker whose analysis takes a fixed time and does what the scan says; `nursery` starts them.
 
-The scan's bytes are a command: ``ok 17`` gives one nodule of 17 mm; ``kill 3`` kills the process in the stage of that
-name; ``refuse x`` raises a ScanError, ``error x`` an unexpected one.
+The scan's bytes are a command: ``ok 17`` gives one nodule of 17 mm; ``hold lungs 17`` too, but the first time it stays
+in that stage until it is ended; ``kill lungs`` kills the process in that stage; ``refuse x`` raises a ScanError,
+``error x`` an unexpected one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -41,12 +43,16 @@ def stub_models(_settings: Settings) -> tuple[LoadedModel, ...]:
 def stub_analysis(
     files: Sequence[InputFile], model: LoadedModel, options: AnalysisOptions, on_progress: OnProgress
 ) -> Findings:
-    command, argument = files[0].path.read_text().split()[:2]
+    command, argument, *size = files[0].path.read_text().split()[:3]
     never, stage_s = threading.Event(), float(os.environ.get("STUB_STAGE_S", "0.02"))
     for stage in STAGES:
         on_progress(Progress(stage, 0.0))
         if (command, argument) == ("kill", stage):
             os.kill(os.getpid(), signal.SIGKILL)
+        if (command, argument) == ("hold", stage) and _is_first(f"held-{stage}-{size[0]}"):
+            while True:
+                never.wait(0.05)
+                on_progress(Progress(stage, 0.5))
         # In slices, as a network that is asked tile by tile.
         for part in range(1, 5):
             never.wait(stage_s / 4)
@@ -55,13 +61,21 @@ def stub_analysis(
         raise UnreadableScan("Rows is 0.", code="rows_invalid", values={"rows": 0})
     if command == "error":
         raise RuntimeError("Doe^John")
-    size_mm = float(argument) if argument.isdigit() else 1.0
+    size_mm = float(size[0] if command == "hold" else argument if command == "ok" else 1)
     return make_findings(
         replace(make_nodule(1, 0.9), long_axis_mm=size_mm),
         model=ModelIdentity(model.identity.name, model.identity.version, SHA),
         operating_point=OperatingPoint(options.operating_point or "", 0.4),
         timings_s=dict.fromkeys(STAGES, stage_s),
     )
+
+
+def _is_first(name: str) -> bool:
+    try:
+        (Path(os.environ["LUNGNODULE_DATA_DIR"]) / name).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def serve(port: int) -> None:

@@ -58,7 +58,7 @@ def test_postgres_killed_while_jobs_run(start_farm: StartFarm, postgres: Postgre
     farm.serve(LUNGNODULE_WORKER_CONCURRENCY="0")
     farm.worker()
     jobs = [farm.submit(f"ok {number}") for number in range(3)]
-    farm.until_in(jobs[0], "lungs")
+    farm.until(lambda: farm.job(jobs[0])["state"] != "queued", "a job runs")
     postgres.kill()
     answer = farm.until(lambda: _or_none(farm, "ok 9"), "the service says that the database is gone")
     assert answer.json()["code"] == "database_unavailable"
