@@ -1,5 +1,7 @@
 """Nodules put into lungs: what is recorded is what is in the array."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from app.imaging.volume import Grid
-from training.insertion import insert, populate
+from training.insertion import MIN_VISIBLE_SHARE, insert, populate
 from training.lung_background import Background, Finding, NoiseModel, distance_to_findings, estimate_noise
 from training.nodule_bank import NoduleBank
 from training.nodule_blocks import BLOCK_SPACING_MM, MARGIN_MM, Nodule, soft_volume_mm3, sphere_diameter_mm
@@ -214,6 +216,46 @@ def test_sites_are_what_they_are_called():
         assert background.depth_mm[free] > 3.0
         assert background.vessel_mm[vessel] <= 3.5
         assert background.depth_mm[pleura] < 3.0
+
+
+def test_at_their_own_size_every_nodule_is_as_likely_and_none_is_rescaled():
+    nodules = NoduleBank(tuple(ball(d, patient_id=f"LIDC-IDRI-09{i:02d}") for i, d in enumerate((4.0, 6.0, 9.0))))
+    placed = [
+        nodule
+        for seed in range(20)
+        for nodule in populate(ellipsoid_background(), nodules, 2, np.random.default_rng(seed), own_size=True)[1]
+    ]
+    own_mm = {nodule.patient_id: nodule.diameter_mm for nodule in nodules.nodules}
+    for nodule in placed:
+        assert nodule.diameter_mm == pytest.approx(own_mm[nodule.patient_id], rel=0.05)
+    counts = [sum(nodule.patient_id == patient for nodule in placed) for patient in own_mm]
+    assert sum(counts) >= 30
+    assert min(counts) >= 5
+
+
+def test_what_a_lung_shows_of_a_nodule_is_all_in_clear_lung_and_little_in_the_wall():
+    clear = insert(lung(), ball(10.0), (24, 24, 24), np.random.default_rng(0))
+    assert clear.visible_share == pytest.approx(1.0, abs=0.05)
+    in_lungs = np.ones((48, 48, 48), bool)
+    in_lungs[:, :, 22:] = False
+    mostly_outside = insert(lung(), ball(10.0), (24, 24, 24), np.random.default_rng(0), in_lungs=in_lungs)
+    assert mostly_outside.visible_share < MIN_VISIBLE_SHARE
+    swallowed = insert(lung(value=30.0), ball(10.0), (24, 24, 24), np.random.default_rng(0))
+    assert swallowed.visible_share == pytest.approx(0.0, abs=0.05)
+
+
+def test_a_nodule_that_a_thick_wall_would_swallow_is_not_put():
+    """The lung mask reaches 7 mm into soft tissue, as it does where the wall is blurred: nothing would be seen."""
+    wall = {"wall_zyx": (0.0, 0.0, 1.0), "wall_distance_mm": 3.0}
+    at_wall = NoduleBank((ball(7.0, **wall),))
+    background = ellipsoid_background()
+    hu = np.where(background.depth_mm < 7.0, 30, background.hu).astype(np.int16)
+    thick = dataclasses.replace(background, hu=hu)
+    seen = populate(background, at_wall, 2, np.random.default_rng(0), own_size=True)
+    hidden = populate(thick, at_wall, 2, np.random.default_rng(0), own_size=True)
+    assert {nodule.site for nodule in seen[1]} == {"pleura"}
+    assert hidden[1] == []
+    assert np.array_equal(hidden[0], hu)
 
 
 def test_no_place_is_none():

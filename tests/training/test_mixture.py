@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from app.inference.characterisation import mixed_probability
-from training.mixture import CandidateTable, choose_weight, mixed, sensitivity_above, threshold_at
+from training.mixture import (
+    SCORE_THRESHOLDS,
+    CandidateTable,
+    choose_score_threshold,
+    choose_weight,
+    mixed,
+    sensitivity_above,
+    threshold_at,
+)
 
 
 def table(nodules, false):
@@ -36,3 +44,25 @@ def test_the_better_judge_gets_the_say():
     characteriser_knows = [table([[0.5, 0.9]] * 4, [[0.6, 0.1]] * 4)]
     assert choose_weight(detector_knows, (0.0, 1.0)) == 1.0
     assert choose_weight(characteriser_knows, (0.0, 1.0)) == 0.0
+
+
+def test_what_the_first_stage_does_not_pass_on_is_missed_or_gone():
+    cut = table([[0.3, 0.9], [0.29, 0.8], [np.nan, np.nan]], [[0.31, 0.5], [0.1, 0.99]]).above(0.3)
+    assert cut.nodules[0].tolist() == [0.3, 0.9]
+    assert np.isnan(cut.nodules[1:]).all()
+    assert cut.false.tolist() == [[0.31, 0.5]]
+
+
+def test_the_cut_is_as_high_as_costs_next_to_nothing():
+    false = [[0.02, 0.05]] * 4
+    assert choose_score_threshold([table([[0.9, 0.9]] * 4, false)], 0.5) == max(SCORE_THRESHOLDS)
+    assert choose_score_threshold([table([[0.9, 0.9], [0.11, 0.9]], false)], 0.5) == 0.1
+    # one nodule of 500 is a loss that is tolerated, one of 100 is not
+    assert choose_score_threshold([table([[0.9, 0.9]] * 499 + [[0.11, 0.9]], false)], 0.5) == max(SCORE_THRESHOLDS)
+    assert choose_score_threshold([table([[0.9, 0.9]] * 99 + [[0.11, 0.9]], false)], 0.5) == 0.1
+
+
+def test_a_cut_that_drops_only_false_marks_is_taken():
+    """Fewer false marks move the threshold down, so a cut may find nodules that were outranked."""
+    tables = [table([[0.9, 0.3]] * 4, [[0.06, 0.9]] * 40)]
+    assert choose_score_threshold(tables, 0.0) == max(SCORE_THRESHOLDS)

@@ -1,5 +1,6 @@
 """The bank: geometry of real nodules, their split by patient, and the calibration of their grey values."""
 
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
@@ -188,6 +189,16 @@ def test_pick_follows_size_and_wall(tmp_path):
     assert bank.pick(200.0, rng, at_wall=True).diameter_mm > 0
     with pytest.raises(ValueError, match="none of kind ground-glass"):
         bank.pick(8.0, rng, kind="ground-glass")
+
+
+def test_reference_standard_is_luna16_s_3_mm_by_3_readers():
+    made = nodule_from_stack(*chest_slices(np.random.default_rng(0)), (2.0, 1.0))
+    nodules = [
+        dataclasses.replace(made, readers=readers, diameter_mm=diameter)
+        for readers, diameter in ((4, 8.0), (3, 3.0), (2, 8.0), (0, 8.0), (4, 2.99))
+    ]
+    kept = NoduleBank(tuple(nodules)).reference_standard().nodules
+    assert [(nodule.readers, nodule.diameter_mm) for nodule in kept] == [(4, 8.0), (3, 3.0)]
 
 
 def test_kinds_by_rating():
