@@ -41,7 +41,8 @@ class DbosQueue:
         logger = logging.getLogger("dbos")
         if not logger.handlers:
             logger.addHandler(logging.NullHandler())  # or DBOS would write to stderr in a form of its own
-        logger.setLevel(logging.WARNING)
+        # It warns ten times a second while the database is away; the ledger says that too, once in a while.
+        logger.setLevel(logging.ERROR)
         self._url = database.url
         self._consuming = False
         DBOS.migrate(self._url)
@@ -96,7 +97,7 @@ class DbosQueue:
             "system_database_url": self._url,
             "executor_id": worker_id,
             "application_version": _VERSION,
-            "log_level": "WARNING",
+            "log_level": "ERROR",
             "run_migrations": False,
         }
         DBOS(config=config)
