@@ -74,8 +74,8 @@ def test_monais_scan_is_extrapolated_by_voxels_and_on_a_line() -> None:
     part = {
         "windows_xyz": [[64, 64, 64], [128, 64, 64]], "own_window_xyz": [256, 64, 64], "windows_a_scan": 3,
         "runs": {
-            "64x64x64": [{"seconds": {"window": 9.0}, "peak_mib": 300.0}],
-            "128x64x64": [{"seconds": {"window": 10.0}, "peak_mib": 500.0}],
+            "64x64x64": [{"seconds": {"window": 9.0}, "run_mib": 300.0}],
+            "128x64x64": [{"seconds": {"window": 10.0}, "run_mib": 500.0}],
             "ours": [{"seconds": {"total": 2.0}, "peak_mib": 90.0, "children_mib": 10.0}],
         },
     }  # fmt: skip

@@ -78,7 +78,7 @@ def plan_of(options: argparse.Namespace, scratch: Path) -> Plan:
             Scans(scratch / "quick", matrix=256), model, options.threads, options.runs or 1,
             slices=(100,), tall=(100, 200), cap_mib=128, clients=(1, 2), windows_xyz=small, quick=True,
         )  # fmt: skip
-    windows = {"windows_xyz": ((192, 192, 96), (512, 512, 192))} if options.monai_window else {}
+    windows = {"windows_xyz": ((192, 192, 64), (512, 512, 192))} if options.monai_window else {}
     return Plan(Scans(scratch), model, options.threads, options.runs or 3, **windows)
 
 

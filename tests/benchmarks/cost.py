@@ -53,7 +53,7 @@ def floor(part: Part) -> list[Table]:
     for stage, floor_s in floors_s(part).items():
         taken = measured["seconds"][stage]
         gflop, network_s = arithmetic.get(stage, (0.0, 0.0))
-        rows.append([stage, f"{taken:.3f}", f"{floor_s:.3f}", f"{taken / floor_s:.1f} x",
+        rows.append([stage, f"{taken:.3f}", f"{floor_s:.3f}", f"{taken / floor_s:.1f} x" if floor_s else "",
                      f"{gflop:.0f}" if gflop else "", f"{gflop / network_s:.0f}" if gflop else ""])  # fmt: skip
     size = f"{part['facts']['received_mib']} MiB received, {z} x {y} x {x} voxels prepared"
     detector = f"{flops['detector_flop_per_voxel'] / 1e3:.1f} kFLOP a voxel"

@@ -25,11 +25,11 @@ class Plan:
     threads: int
     runs: int
     slices: tuple[int, ...] = (133, 300, 600)
-    tall: tuple[int, ...] = (100, 300, 600, 1000)
+    tall: tuple[int, ...] = (100, 400, 1000)
     cap_mib: int = 256
     """Memory of one detector pass, for the part that shows what a cap does."""
     clients: tuple[int, ...] = (1, 2, 4, 8, 16)
-    windows_xyz: tuple[tuple[int, int, int], ...] = ((128, 128, 48), (192, 192, 96))
+    windows_xyz: tuple[tuple[int, int, int], ...] = ((128, 128, 64), (192, 192, 64))
     """For MONAI's network; the cost of its own window is extrapolated from them."""
     quick: bool = False
 
@@ -165,10 +165,8 @@ def linearity(plan: Plan) -> Part:
 
 def mask(plan: Plan) -> Part:
     """The low-resolution lung mask against full resolution, on phantoms and on real scans."""
-    scans = {f"phantom, {count} slices": plan.scans.chest(count) for count in plan.slices}
-    if plan.quick:
-        scans = dict(list(scans.items())[:1])
-    else:
+    scans = {f"phantom, {plan.usual} slices": plan.usual_series}
+    if not plan.quick:
         scans |= real_scans()
     return {
         "scans": {

@@ -117,9 +117,14 @@ def retinanet(network: str, window_xyz: list[int], threads: int) -> Result:
     opened = open_network(Path(network).read_bytes(), SessionOptions(threads=threads, device="cpu"))
     (name,) = opened.inputs
     volume = np.random.default_rng(0).random((1, 1, *window_xyz), np.float32)
+    opening_mib = peak_mib()
+    # Reading the file takes more than a small window does; its peak must not stand in for that of the run.
+    Path("/proc/self/clear_refs").write_text("5")
     before, began = _cpu_s(), time.perf_counter()
     opened({name: volume})
-    return {"seconds": {"window": time.perf_counter() - began}, "cpu_s": _cpu_s() - before}
+    seconds = time.perf_counter() - began
+    return {"seconds": {"window": seconds}, "cpu_s": _cpu_s() - before, "run_mib": peak_mib(),
+            "opening_mib": opening_mib}  # fmt: skip
 
 
 def lung_mask_quality(scan: str) -> Result:
@@ -199,7 +204,7 @@ PROBES: dict[str, Callable[..., Result]] = {
 def main() -> None:
     """Run one probe."""
     result = PROBES[sys.argv[1]](**json.loads(sys.argv[2]))
-    print(json.dumps({**result, "peak_mib": peak_mib()}))
+    print(json.dumps({**result, "peak_mib": max(result.get("opening_mib", 0.0), peak_mib())}))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def monai_scan(part: dict[str, Any]) -> MonaiScan:
     labels = ["x".join(map(str, window)) for window in part["windows_xyz"]]
     voxels = [prod(window) for window in part["windows_xyz"]]
     times = [summary([run["seconds"]["window"] for run in part["runs"][label]]).median for label in labels]
-    peaks = [max(run["peak_mib"] for run in part["runs"][label]) for label in labels]
+    peaks = [max(run["run_mib"] for run in part["runs"][label]) for label in labels]
     own = prod(part["own_window_xyz"])
     window_s = times[-1] * own / voxels[-1]
     memory = line(voxels, peaks)
