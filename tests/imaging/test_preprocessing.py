@@ -111,6 +111,41 @@ def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
     assert one.values.tobytes() == two.values.tobytes() == five.values.tobytes()
 
 
+def plainly_resampled(hu: np.ndarray, step: np.ndarray, shape: tuple[int, ...], spec: PreprocessingSpec) -> np.ndarray:
+    """Trilinear from voxel (0, 0, 0) on, written for reading: whole arrays, float32, along z, then y, then x."""
+    values = hu.astype(np.float32)
+    outside = np.zeros(shape, bool)
+    for axis in range(3):
+        positions = np.arange(shape[axis]) * step[axis]
+        clipped = np.clip(positions, 0, hu.shape[axis] - 1)
+        lower = np.floor(clipped).astype(int)
+        upper = np.minimum(lower + 1, hu.shape[axis] - 1)
+        along = [-1 if a == axis else 1 for a in range(3)]
+        weight = (clipped - lower).astype(np.float32).reshape(along)
+        first, second = values.take(lower, axis), values.take(upper, axis)
+        values = first + weight * (second - first)
+        outside |= (positions > hu.shape[axis] - 0.5).reshape(along)
+    low, high = spec.window_hu
+    windowed = np.clip((values - np.float32(low)) * np.float32(1 / (high - low)), np.float32(0), np.float32(1))
+    return np.where(outside, np.float32(0), windowed)
+
+
+@settings(max_examples=40)
+@given(st.tuples(*[st.floats(0.5, 3.0)] * 3), st.floats(0.5, 3.0), st.integers(1, 9), st.integers(0, 3))
+def test_values_are_to_the_last_bit_those_of_a_plain_implementation(
+    spacing: tuple[float, float, float], target: float, threads: int, seed: int
+) -> None:
+    volume = ct(spacing, direction=np.eye(3)[:, ::-1], seed=seed)
+    spec = PreprocessingSpec(spacing_mm=target, shape_multiple=4, window_hu=(-1000.0, 333.0))
+
+    prepared = preprocess(volume, mask_of(volume, (0, 0, 0), (1, 1, 1)), spec, threads=threads)
+
+    step = spec.spacing_mm / volume.grid.spacing_zyx_mm
+    expected = plainly_resampled(volume.hu, step, prepared.values.shape, spec)
+    assert prepared.values.dtype == np.float32
+    assert np.array_equal(prepared.values, expected)
+
+
 @settings(max_examples=25)
 @given(rotations(max_degrees=30.0), st.tuples(*[st.floats(-300.0, 300.0)] * 3))
 def test_a_rotated_patient_gives_the_same_array(rotation: np.ndarray, origin: tuple[float, float, float]) -> None:
