@@ -103,6 +103,7 @@ def model_card(manifest: ModelManifest) -> str:
         "|---|---|---|---|",
         *files,
         "",
+        *_variants(manifest),
     ]
     return "\n".join(lines)
 
@@ -113,6 +114,24 @@ def _figures(metrics: Sequence[Metric]) -> Iterator[str]:
         yield from (f"### {data}", "", _cells(METRIC_HEADER), _cells(["---"] * len(METRIC_HEADER)))
         yield from (_cells(metric_row(metric)) for metric in measured)
         yield ""
+
+
+def _variants(manifest: ModelManifest) -> Iterator[str]:
+    """What each cheaper form of a network costs in accuracy; nothing where there is none."""
+    rows = [
+        (
+            f"{entry.file}: {name}",
+            f"{variant.arithmetic}, {variant.runtime}, {variant.device}",
+            f"{variant.max_abs_difference:.1e}",
+            "; ".join(f"{f.name} {f.value:.3f} (fp32 {f.fp32:.3f}, n = {f.n}, {f.data})" for f in variant.figures),
+            "not measured" if variant.seconds_ratio is None else f"{variant.seconds_ratio:.2f}",
+        )
+        for entry in (manifest.detector, manifest.characteriser)
+        for name, variant in entry.variants.items()
+    ]
+    if rows:
+        header = ("variant", "arithmetic", "largest difference from fp32", "figures", "seconds over those of fp32")
+        yield from ("## Variants", "", _cells(header), _cells(["---"] * len(header)), *map(_cells, rows), "")
 
 
 def _cells(cells: Sequence[str]) -> str:

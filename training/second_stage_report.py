@@ -109,9 +109,9 @@ def outline_section(judged: Mapping[str, JudgedNodules]) -> Section:
             ),
         ]
     text = (
-        "The network's mask against what at least half of the readers who marked the nodule outlined, slice by slice; "
-        "diameter is the mean of long and short axis, by the same rule on both. The mask's shift is cross-fitted. "
-        "Intervals of the limits of agreement take nodules as independent."
+        "The network's mask against what at least half of the readers who marked the nodule outlined, slice by slice. "
+        "Diameter is the mean of long and short axis, by the same rule on both, and 0 where the network outlines "
+        "nothing. The mask's shift is cross-fitted. Intervals of the limits of agreement take nodules as independent."
     )
     return Section("Outline and diameter", (text,), tuple(tables), tuple(pictures))
 
