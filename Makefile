@@ -30,7 +30,7 @@ format: venv-dev ## rewrite what `make check` would refuse about the form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: venv-dev ## speed and memory beside the alternatives, about 12 minutes; docs/performance.md has its tables
+bench: venv-dev ## speed and memory beside the alternatives, some 12 minutes; docs/performance.md has its tables
 	$(BIN)/python -m tests.benchmarks --with-monai --json build/benchmark.json
 
 image-check: ## build the image from a debootstrapped base and try it (root; Debian's buildah and debootstrap)

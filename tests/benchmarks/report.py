@@ -63,7 +63,11 @@ def documented(text: str, result: dict[str, Any]) -> str:
     """
     if result["quick"]:
         raise ValueError("a quick run is no result to write down")
-    content = {name: "\n".join(table.markdown() for table in found) for name, found in tables(result).items()}
+    # A block of one table stands under a heading of the document's own.
+    content = {
+        name: "\n".join(table.markdown(titled=len(found) > 1) for table in found)
+        for name, found in tables(result).items()
+    }
     content["machine"] = _line(result["machine"]) + "\n"
     for name in BLOCKS:
         pattern = re.compile(rf"(<!-- generated: {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)

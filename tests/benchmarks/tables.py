@@ -28,12 +28,13 @@ class Table:
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
 
-    def markdown(self) -> str:
+    def markdown(self, *, titled: bool = True) -> str:
         """A Markdown table; the first column is left-aligned, figures right-aligned."""
         head = "| " + " | ".join(self.columns) + " |\n|---|" + "---:|" * (len(self.columns) - 1)
         rows = "\n".join("| " + " | ".join(row) + " |" for row in self.rows)
         notes = "".join(f"\n{note}" for note in self.notes)
-        return f"### {self.title}\n\n{head}\n{rows}\n" + (f"{notes}\n" if notes else "")
+        title = f"### {self.title}\n\n" if titled else ""
+        return f"{title}{head}\n{rows}\n" + (f"{notes}\n" if notes else "")
 
     def text(self) -> str:
         """The same in aligned columns."""
