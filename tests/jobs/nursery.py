@@ -8,6 +8,7 @@ reads one JSON command on each line of its input and answers each with one line:
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -19,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+_PR_SET_PDEATHSIG = 1
+"""Of Linux."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -94,6 +97,10 @@ def _fork(command: dict[str, Any]) -> int:
         return pid
     code = 1
     try:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(
+                _PR_SET_PDEATHSIG, signal.SIGKILL
+            )  # none outlives a test run that was killed itself
         log = os.open(command["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for old, new in ((nothing, 0), (log, 1), (log, 2)):
