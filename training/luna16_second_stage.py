@@ -127,7 +127,7 @@ def bank_of(stacks: NoduleStacks, spec: CropSpec) -> NoduleBank:
     nodules = []
     for n in np.flatnonzero(stacks.rating("NumAnnotations") >= MIN_READERS):
         rows = slice(int(stacks.first_slice[n]), int(stacks.first_slice[n] + stacks.slice_count[n]))
-        hu = stacks.crops[rows].astype(np.float32) / 255 * (high - low) + low
+        hu = stacks.crops[rows].astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
         readers = int(stacks.rating("NumAnnotations")[n])
         outline = stacks.reader_fraction[rows].astype(np.float32) / 255 * READERS / readers >= 0.499
         nodule = nodule_from_stack(hu, outline, (float(stacks.slice_spacing_mm[n]), spec.spacing_mm))
