@@ -26,7 +26,7 @@ def document() -> dict[str, Any]:
 
 # The manifest describes itself where it is written.
 MANIFEST = {"CharacteriserEntry", "CropSpec", "DetectorEntry", "Malignancy", "Metric", "ModelManifest", "Parity"}
-MANIFEST |= {"OperatingPointEntry", "PreprocessingSpec", "Provenance"}
+MANIFEST |= {"NetworkVariant", "OperatingPointEntry", "PreprocessingSpec", "Provenance", "VariantFigure"}
 
 
 @pytest.mark.parametrize("page", ["/docs", "/redoc", "/problems"])
