@@ -44,6 +44,10 @@ DATA = (
     "LIDC-IDRI nodule slices with readers' outlines and ratings, 2,320 nodules",
     "LIDC-IDRI scans whose lungs received inserted nodules",
 )
+WHOLE_LUNA16_DATA = (
+    "LUNA16: whole scans with their own nodules, irrelevant findings left out, and the candidates of candidates_V2",
+    "LIDC-IDRI readers' outlines and ratings of nodules in these scans",
+)
 DATA_LICENCE = "LIDC-IDRI: CC BY 3.0 (The Cancer Imaging Archive); LUNA16: CC BY 4.0"
 PARITY_TOLERANCE = 1e-3
 
@@ -114,7 +118,7 @@ def export_model(config: TrainingConfig, fold: int, folder: Path, decisions: Dec
             code=_training_code(config, fold),
             config=config.name,
             seed=config.seed,
-            data=DATA,
+            data=DATA if config.data.luna16 is None else WHOLE_LUNA16_DATA,
             data_licence=DATA_LICENCE,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         ),

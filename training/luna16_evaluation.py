@@ -12,7 +12,6 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -64,8 +63,8 @@ def evaluate_luna16(config: TrainingConfig, *, fold: int) -> Decisions:
     cases = luna16_cases(config)
     parts = parts_of_fold(config, cases, fold)
     key = _weights_key(config, fold)
-    decisions, model = _chosen(config, parts, fold, key)
-    marks = _marks(parts.judge, model, fold_folder(config, fold) / f"marks-{key}")
+    decisions = _chosen(config, parts, fold, key)
+    marks = _marks(config, parts.judge, decisions, fold, key)
     write_submission(fold_folder(config, fold) / "submission.csv", marks)
     result = froc(reference_of(parts.judge), marks)
     metrics = froc_metrics(result, f"subset {fold} of LUNA16, {len(parts.judge)} whole scans, its own nodules")
@@ -125,19 +124,17 @@ def _weights_key(config: TrainingConfig, fold: int) -> str:
     return digest.hexdigest()[:12]
 
 
-def _chosen(config: TrainingConfig, parts: Parts, fold: int, key: str) -> tuple[Decisions, LoadedModel]:
-    """What is chosen on the choosing scans, read back where these weights have chosen before; and the model with it."""
+def _chosen(config: TrainingConfig, parts: Parts, fold: int, key: str) -> Decisions:
+    """What is chosen on the choosing scans; read back where these weights have chosen before."""
     path = fold_folder(config, fold) / f"choices-{key}.json"
     if path.exists():
-        decisions = read_decisions(path)
-        return decisions, _with_choices(_exported(config, decisions, fold), decisions)
+        return read_decisions(path)
     decisions = _calibrated(config, parts.choose, fold)
-    model = _exported(config, decisions, fold)
-    eager = _with_choices(model, decisions.model_copy(update={"score_threshold": LOWEST_SCORE}))
+    model = _served(config, decisions.model_copy(update={"score_threshold": LOWEST_SCORE}), fold)
     tables = []
     for case in tqdm(parts.choose, desc="choose", mininterval=5):
         truths = [TrueNodule(a.center_lps_mm, a.diameter_mm, "annotated", "", float("nan")) for a in case.nodules]
-        tables.append(tabulate(read_image(case.image_path), truths, _findings(case.irrelevant), eager))
+        tables.append(tabulate(read_image(case.image_path), truths, _findings(case.irrelevant), model))
     where = f"{len(tables)} whole LUNA16 scans that were not learnt from, with their own nodules"
     decisions = decide_on_tables(decisions, tables, where)
     points = {n: p.model_copy(update={"measured_on": where}) for n, p in decisions.operating_points.items()}
@@ -145,7 +142,7 @@ def _chosen(config: TrainingConfig, parts: Parts, fold: int, key: str) -> tuple[
     half_written = path.with_suffix(".part")
     write_decisions(half_written, decisions)
     half_written.replace(path)
-    return decisions, _with_choices(model, decisions)
+    return decisions
 
 
 def _calibrated(config: TrainingConfig, cases: Sequence[Luna16Case], fold: int) -> Decisions:
@@ -177,12 +174,17 @@ def _fitted(logit: NDArray[np.float64], is_positive: NDArray[np.bool_]) -> Calib
     return fit_calibration(logit, is_positive)
 
 
-def _marks(cases: Sequence[Luna16Case], model: LoadedModel, folder: Path) -> list[Mark]:
+def _marks(
+    config: TrainingConfig, cases: Sequence[Luna16Case], decisions: Decisions, fold: int, key: str
+) -> list[Mark]:
     """Marks of all scans, by the service's pipeline; those of scans that were done before are read back."""
+    folder = fold_folder(config, fold) / f"marks-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     todo = [case for case in cases if not _marks_path(folder, case).exists()]
-    for case in tqdm(todo, initial=len(cases) - len(todo), total=len(cases), desc="judge", mininterval=5):
-        _analyse(case, model, _marks_path(folder, case))
+    if todo:
+        model = _served(config, decisions, fold)
+        for case in tqdm(todo, initial=len(cases) - len(todo), total=len(cases), desc="judge", mininterval=5):
+            _analyse(case, model, _marks_path(folder, case))
     return list(chain.from_iterable(_read_marks(_marks_path(folder, case), case.series_uid) for case in cases))
 
 
@@ -206,23 +208,14 @@ def _read_marks(path: Path, series_uid: str) -> list[Mark]:
     return [Mark(series_uid, (x, y, z), p) for x, y, z, p in json.loads(path.read_text(encoding="utf-8"))]
 
 
-def _exported(config: TrainingConfig, decisions: Decisions, fold: int) -> LoadedModel:
-    """The networks as they will be served, calibrated."""
+def _served(config: TrainingConfig, decisions: Decisions, fold: int) -> LoadedModel:
+    """The networks as they will be served, with one more operating point that lets every candidate through."""
     everything = OperatingPointEntry(threshold=LOWEST_PROBABILITY, description="for evaluation")
-    folder = config.folder / f"evaluation-model-fold{fold}"
     points = {**decisions.operating_points, EVERY_CANDIDATE: everything}
     whole = decisions.model_copy(update={"operating_points": points, "default_operating_point": EVERY_CANDIDATE})
+    folder = config.folder / f"evaluation-model-fold{fold}"
     export_model(config, fold, folder, whole)
     return load_model(folder, SessionOptions(device=config.device, threads=config.threads))
-
-
-def _with_choices(model: LoadedModel, decisions: Decisions) -> LoadedModel:
-    """The same networks with these choices, and still with the operating point that lets every candidate through."""
-    manifest = model.manifest
-    detector = manifest.detector.model_copy(update={"score_threshold": decisions.score_threshold})
-    characteriser = manifest.characteriser.model_copy(update={"detector_weight": decisions.detector_weight})
-    chosen = {"detector": detector, "characteriser": characteriser}
-    return replace(model, manifest=manifest.model_copy(update=chosen))
 
 
 def _findings(irrelevant: Iterable[Annotation]) -> list[Finding]:

@@ -1,7 +1,7 @@
-"""One process of a run that the tests start with torchrun: `two_processes.py CONFIG OUT [KILL_AT]`.
+"""One process of a run that the tests start with torchrun: `two_processes.py CONFIG OUT`.
 
-Trains the detector to its end and writes its weights to OUT/rank<r>.pt; with KILL_AT the first process kills itself
-before that step.
+Trains the detector twice: into OUT/killed, where the first process kills itself before step 3 the first time torchrun
+starts it, and into OUT/whole. Both end with OUT/rank<r>.pt: the weights and what this process drew for each step.
 """
 
 import os
@@ -14,25 +14,29 @@ import torch
 
 from training import train_detector
 from training.config import load_config
-from training.processes import Placement
-from training.train import train
+from training.luna16_run import train_luna16
+from training.processes import Placement, joined
 
 train_detector.SAVE_EVERY = 2
 torch.set_num_threads(1)
 config, out = load_config(Path(sys.argv[1])), Path(sys.argv[2])
-kill_at = int(sys.argv[3]) if len(sys.argv) > 3 else None
-drawn = []
 generator = Placement.generator
+drawn: list[list[float]] = []
 
 
-def watched(self, seed: int, step: int) -> np.random.Generator:
-    if step == kill_at and self.rank == 0:
+def watched(self: Placement, seed: int, step: int) -> np.random.Generator:
+    """The generator of the step, noted by its first number."""
+    if step == 3 and self.rank == 0 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
         os.kill(os.getpid(), signal.SIGKILL)
     drawn.append([step, float(generator(self, seed, step).random())])
     return generator(self, seed, step)
 
 
 Placement.generator = watched  # type: ignore[method-assign]
-_, detector = train(config, stage="detector")
-out.mkdir(parents=True, exist_ok=True)
-torch.save({"weights": detector.state_dict(), "drawn": drawn}, out / f"rank{os.environ['RANK']}.pt")
+ended = {}
+with joined(config) as where:
+    for name in ("killed", "whole"):
+        drawn.clear()
+        _, detector = train_luna16(config, out / name, where, stage="detector", fold=0)
+        ended[name] = {"weights": detector.state_dict(), "drawn": [tuple(each) for each in drawn]}
+torch.save(ended, out / f"rank{where.rank}.pt")
