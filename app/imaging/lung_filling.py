@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from app.imaging.lung_morphology import closed
-from app.imaging.lung_separation import LEFT, RIGHT
+from app.imaging.lung_morphology import closed, without_holes
+from app.imaging.lung_separation import LEFT, RIGHT, Box, box_around
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+
+_SECTORS = 120
+"""Of a full turn, in which one voxel hides another."""
 
 
 def fill_sides(labels: NDArray[np.uint8], forbidden: Mask, spacing_mm: Floats) -> NDArray[np.uint8]:
@@ -19,16 +24,22 @@ def fill_sides(labels: NDArray[np.uint8], forbidden: Mask, spacing_mm: Floats) -
     The large closing counts only where the lung hides the voxel from the middle of the chest: the costal surface is
     convex, so a dent there is disease, while heart and hilum dent the other surface by nature.
     """
+    view = _seen_from_the_middle(labels > 0)
+    # What both lungs would take is the first one's.
+    sides = [side for side in (RIGHT, LEFT) if (labels == side).any()]
+    with ThreadPoolExecutor(len(sides) or 1) as pool:
+        wholes = list(pool.map(lambda side: _whole(labels == side, view, spacing_mm), sides))
     filled = labels.copy()
-    for side in (RIGHT, LEFT):
-        lung = labels == side
-        if not lung.any():
-            continue
-        box = ndimage.find_objects(lung.view(np.uint8))[0]
-        dents = _costal_dents(lung[box], spacing_mm) & _hidden(lung, labels > 0)[box]
-        whole = ndimage.binary_fill_holes(closed(lung[box] | dents, 9.0, spacing_mm))
+    for side, (box, whole) in zip(sides, wholes, strict=True):
         filled[box][whole & (filled[box] == 0) & ~forbidden[box]] = side
     return filled
+
+
+def _whole(lung: Mask, view: _View, spacing_mm: Floats) -> tuple[Box, Mask]:
+    """Box around one lung, and the lung in it with what is to be filled."""
+    box = box_around(lung, margin=0)
+    dents = _costal_dents(lung[box], spacing_mm) & _hidden(lung, view)[box]
+    return box, without_holes(closed(lung[box] | dents, 9.0, spacing_mm))
 
 
 def _costal_dents(lung: Mask, spacing_mm: Floats) -> Mask:
@@ -46,15 +57,29 @@ def _costal_dents(lung: Mask, spacing_mm: Floats) -> Mask:
     return np.asarray(dents[tuple(slice(n) for n in lung.shape)])
 
 
-def _hidden(lung: Mask, both: Mask) -> Mask:
-    """Voxels that lie behind this lung when seen, in their axial slice, from the middle of the chest."""
+@dataclass(frozen=True)
+class _View:
+    """An axial slice in polar coordinates about the middle of the chest."""
+
+    radius: Floats
+    """(y, x) in voxels."""
+    sector: NDArray[np.intp]
+    """(y, x) from 0 to ``_SECTORS - 1``."""
+
+
+def _seen_from_the_middle(both: Mask) -> _View:
     rows, columns = (np.flatnonzero(both.any(axis=axes)) for axes in ((0, 2), (0, 1)))
-    y, x = np.ogrid[: lung.shape[1], : lung.shape[2]]
+    if not rows.size:
+        rows = columns = np.zeros(1, np.intp)
+    y, x = np.ogrid[: both.shape[1], : both.shape[2]]
     dy, dx = y - (rows[0] + rows[-1]) / 2, x - (columns[0] + columns[-1]) / 2
-    radius = np.hypot(dy, dx)
-    sectors = 120
-    sector = np.floor((np.arctan2(dy, dx) / (2 * np.pi) + 0.5) * sectors).astype(np.intp) % sectors
-    nearest = np.full((lung.shape[0], sectors), np.inf)
+    sector = np.floor((np.arctan2(dy, dx) / (2 * np.pi) + 0.5) * _SECTORS).astype(np.intp) % _SECTORS
+    return _View(np.hypot(dy, dx), sector)
+
+
+def _hidden(lung: Mask, view: _View) -> Mask:
+    """Voxels that lie behind this lung when seen, in their axial slice, from the middle of the chest."""
+    nearest = np.full((lung.shape[0], _SECTORS), np.inf)
     for z in np.flatnonzero(lung.any(axis=(1, 2))):
-        np.minimum.at(nearest[z], sector[lung[z]], radius[lung[z]])
-    return np.asarray(radius > nearest[:, sector])
+        np.minimum.at(nearest[z], view.sector[lung[z]], view.radius[lung[z]])
+    return np.asarray(view.radius > nearest[:, view.sector])

@@ -100,9 +100,10 @@ def _sorted_air(hu: NDArray[np.int16], air: Mask, exposed: Mask, spacing_mm: Flo
         outside[part] = exposed[box][inside].mean() > 0.5
         if not outside[part]:
             medians_hu[part] = float(np.median(hu[box][inside]))
+    is_outside = outside[parts]
     chosen = np.zeros(count + 1, bool)
     chosen[_lung_parts(medians_hu, boxes, sizes)] = True
-    return Air(lungs=chosen[parts], enclosed=air & ~outside[parts], outside=outside[parts])
+    return Air(lungs=chosen[parts], enclosed=air & ~is_outside, outside=is_outside)
 
 
 def _exposed(body: Mask) -> Mask:
@@ -159,8 +160,10 @@ def _trachea(hu: NDArray[np.int16], air: Air, spacing_mm: Floats) -> Mask:
     patches, count = ndimage.label(air.enclosed[band] & (smooth_hu < -850), _IN_PLANE)
     areas_mm2 = np.bincount(patches.ravel(), minlength=count + 1) * spacing_mm[1] * spacing_mm[2]
     keep = np.zeros(count + 1, bool)
-    for patch, box in enumerate(ndimage.find_objects(patches), start=1):
-        if 40 <= areas_mm2[patch] <= 800 and smooth_hu[box][patches[box] == patch].min() < _LUMEN_DARKEST_HU:
+    boxes = ndimage.find_objects(patches)
+    for patch in np.flatnonzero((areas_mm2 >= 40) & (areas_mm2 <= 800) & (np.arange(count + 1) > 0)):
+        box = boxes[patch - 1]
+        if smooth_hu[box][patches[box] == patch].min() < _LUMEN_DARKEST_HU:
             height, width = ((s.stop - s.start) * d for s, d in zip(box[1:], spacing_mm[1:], strict=True))
             keep[patch] = max(height, width) <= 2.5 * min(height, width) and areas_mm2[patch] > 0.5 * height * width
     columns, _ = ndimage.label(keep[patches])
@@ -196,10 +199,12 @@ def split_sides(lungs: Mask, offset_mm: Floats, spacing_mm: Floats) -> NDArray[n
     labels = np.zeros(lungs.shape, np.uint8)
     parts, count = ndimage.label(lungs)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
-    for part, box in enumerate(ndimage.find_objects(parts), start=1):
-        if sizes[part] * _voxel_ml(spacing_mm) >= _MINIMUM_PART_ML:
-            inside = parts[box] == part
-            labels[box][inside] = _split_part(inside, offset_mm[box], spacing_mm)[inside]
+    sizes[0] = 0
+    boxes = ndimage.find_objects(parts)
+    for part in np.flatnonzero(sizes * _voxel_ml(spacing_mm) >= _MINIMUM_PART_ML):
+        box = boxes[part - 1]
+        inside = parts[box] == part
+        labels[box][inside] = _split_part(inside, offset_mm[box], spacing_mm)[inside]
     return labels
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from app.imaging.lung_morphology import closed, dilated, eroded, grown_together
+from app.imaging.lung_morphology import closed, dilated, eroded, grown_together, without_holes
 
 MARGIN = 15
 
@@ -78,3 +78,9 @@ def test_a_lone_seed_takes_all_it_can_reach(seed: int) -> None:
     seeds = np.zeros((4, 4, 4), np.uint8)
     seeds[1, 2, 3] = seed
     assert (grown_together(seeds, inside) == seed).all()
+
+
+@given(masks())
+def test_holes_are_what_the_outside_cannot_reach(mask: NDArray[np.bool_]) -> None:
+    assert np.array_equal(without_holes(mask), ndimage.binary_fill_holes(mask))
+    assert np.array_equal(without_holes(~mask), ndimage.binary_fill_holes(~mask))
