@@ -167,7 +167,7 @@ def _advance(optimiser: Optimizer, rates: LRScheduler, scaler: GradScaler) -> No
 
 def _distributed(step: _Step[N, B], where: Placement) -> nn.Module:
     """Averages gradients over the processes; batch statistics are averaged by the loop."""
-    return step if where.processes == 1 else DistributedDataParallel(step, broadcast_buffers=False)
+    return step if where.processes == 1 else DistributedDataParallel(step, forward_sync_buffers=False)
 
 
 class _Steps(Dataset[B]):
