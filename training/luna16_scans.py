@@ -208,7 +208,8 @@ def published_lungs(path: Path) -> LungMask:
         raise Luna16Error(f"the lung mask of series {path.stem} is empty; unpack seg-lungs-LUNA16 again")
     affine = grid.affine.copy()
     affine[:3, :3] *= steps
-    return LungMask(labels, Grid((labels.shape[0], labels.shape[1], labels.shape[2]), affine))
+    z, y, x = (int(n) for n in labels.shape)
+    return LungMask(labels, Grid((z, y, x), affine))
 
 
 def _noise(hu: NDArray[np.int16], in_lungs: NDArray[np.bool_]) -> NoiseModel:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -61,20 +62,21 @@ def start_from(config: TrainingConfig, fold: int, model: Path) -> None:
     (folder / RECORD).write_text(record + "\n", encoding="utf-8")
 
 
-def initialisers(path: Path) -> dict[str, NDArray[object]]:
+def initialisers(path: Path) -> dict[str, NDArray[Any]]:
     """Weights in an ONNX file by the name that torch gave them; the exporter keeps equal ones once, under one name."""
     graph = onnx.load(path).graph
     stored = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
     weights = dict(stored)
+    convolution_of = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "Conv"}
     for node in graph.node:
         if node.op_type == "BatchNormalization":
-            module = node.input[1].removesuffix(".weight")
-            for name, key in zip(node.input[2:5], ("bias", "running_mean", "running_var"), strict=True):
-                weights[f"{module}.{key}"] = stored[name]
+            stem, index = convolution_of[node.input[0]].removesuffix(".weight").rsplit(".", 1)
+            for name, key in zip(node.input[1:5], ("weight", "bias", "running_mean", "running_var"), strict=True):
+                weights[f"{stem}.{int(index) + 1}.{key}"] = stored[name]
     return weights
 
 
-def fill(network: nn.Module, weights: dict[str, NDArray[object]], prefix: str) -> None:
+def fill(network: nn.Module, weights: dict[str, NDArray[Any]], prefix: str) -> None:
     """Load exported weights; the exporter may have folded a normalisation into the convolution before it.
 
     Raises
@@ -92,7 +94,7 @@ def fill(network: nn.Module, weights: dict[str, NDArray[object]], prefix: str) -
     network.load_state_dict(state)
 
 
-def _folded(module: nn.Module, key: str, name: str, weights: dict[str, NDArray[object]], prefix: str) -> Tensor:
+def _folded(module: nn.Module, key: str, name: str, weights: dict[str, NDArray[Any]], prefix: str) -> Tensor:
     """What of a normalisation is left once it lies in the convolution before it: its shift, and nothing else."""
     stem, _, index = name.rpartition(".")
     shift = f"{prefix}{stem}.{int(index) - 1}.weight_bias" if index.isdigit() else ""
