@@ -201,7 +201,7 @@ def published_lungs(path: Path) -> LungMask:
     values, grid = canonical(read_image(path))
     steps = np.maximum(1, np.round(WORKING_SPACING_MM / grid.spacing_zyx_mm)).astype(int)
     coarse = values[:: steps[0], :: steps[1], :: steps[2]]
-    labels = np.zeros(coarse.shape, np.uint8)
+    labels: NDArray[np.uint8] = np.zeros(coarse.shape, np.uint8)
     labels[coarse == PUBLISHED_LEFT] = LEFT
     labels[coarse == PUBLISHED_RIGHT] = RIGHT
     if not labels.any():
