@@ -1,4 +1,4 @@
-"""The parent's end of a decoding child: start it, ask it, and kill it when it is late or dead.
+"""The parent's end of decoding children: start them, ask them, and kill them when they are late or dead.
 
 A plain subprocess rather than multiprocessing: nothing of the parent is imported or forked, so it behaves the same
 under uvicorn, pytest-xdist, a notebook and a thread.
@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from queue import SimpleQueue
 from typing import IO, Any, Self, cast
 
 import numpy as np
@@ -23,6 +25,7 @@ _PROGRAM = Path(__file__).with_name("pixel_worker.py")
 _MAX_ANSWER_BYTES = 1 << 16
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "TMPDIR", "VIRTUAL_ENV")
 """The environment may hold keys and passwords; a child that reads hostile data gets none of them."""
+_MOST_BY_DEFAULT = 8
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -108,3 +111,48 @@ class PixelWorker:
                 raise ChildFailedError("died")
             view = view[read:]
         return received
+
+
+class PixelWorkers:
+    """Several `PixelWorker`, started as soon as they will be needed and killed together on exit.
+
+    Parameters
+    ----------
+    count
+        How many at most; 0 takes one for each core, up to 8: each takes memory and a third of a second of a core.
+    memory_bytes, timeout_s
+        Of each.
+    """
+
+    def __init__(self, count: int, memory_bytes: int, timeout_s: float) -> None:
+        self.idle: SimpleQueue[PixelWorker] = SimpleQueue()
+        """Whoever takes one puts it back."""
+        self.count = count or min(_MOST_BY_DEFAULT, _available_cores())
+        self._memory_bytes = memory_bytes
+        self._timeout_s = timeout_s
+        self._workers: list[PixelWorker] = []
+        self._pipes = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipes.close()
+
+    def start(self, frames: int) -> int:
+        """Start them unless they run, no more than there are frames; gives how many there are."""
+        while len(self._workers) < min(self.count, frames):
+            worker = self._pipes.enter_context(PixelWorker(self._memory_bytes, self._timeout_s))
+            self._workers.append(worker)
+            self.idle.put(worker)
+        return len(self._workers)
+
+    def kill(self) -> None:
+        """End all; whoever waits for an answer gets `ChildFailedError`."""
+        for worker in self._workers:
+            worker.kill()
+
+
+def _available_cores() -> int:
+    # Not every system has the former; the latter counts cores that a container may not use.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

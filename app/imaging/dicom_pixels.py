@@ -9,20 +9,17 @@ import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.imaging.child_process import ChildFailedError, PixelWorker
+from app.imaging.child_process import ChildFailedError, PixelWorker, PixelWorkers
 from app.imaging.encapsulation import Fragment, frame_fragments
 from app.imaging.errors import UnreadableScan
 from app.imaging.hounsfield import write_hu
 from app.imaging.inputs import ScanFile
 from app.imaging.pixel_checks import format_of
-from app.imaging.read_options import ReadLimits
 from app.imaging.slice_header import SliceHeader, damaged
 
 _READ_THREADS = 2
@@ -31,15 +28,15 @@ _READ_THREADS = 2
 Progress = Callable[[float], None]
 
 
-def read_hu(headers: Sequence[SliceHeader], limits: ReadLimits, on_progress: Progress) -> NDArray[np.int16]:
+def read_hu(headers: Sequence[SliceHeader], workers: PixelWorkers, on_progress: Progress) -> NDArray[np.int16]:
     """Read slices that passed `app.imaging.pixel_checks.check_pixels`.
 
     Parameters
     ----------
     headers
         Slices of one size, in array order.
-    limits
-        Number, memory and time of decoding processes.
+    workers
+        Decode compressed slices; started here if they are not yet, and dead afterwards.
     on_progress
         Called with a fraction from the calling thread.
 
@@ -55,8 +52,8 @@ def read_hu(headers: Sequence[SliceHeader], limits: ReadLimits, on_progress: Pro
     """
     layout = format_of(headers[0])
     hu = np.empty((len(headers), layout.rows, layout.columns), np.int16)
-    if any(_is_compressed(header) for header in headers):
-        _decode_compressed(headers, hu, limits, on_progress)
+    if any(is_compressed(header) for header in headers):
+        _decode_compressed(headers, hu, workers, on_progress)
         return hu
     with ThreadPoolExecutor(_READ_THREADS) as pool:
         slices = pool.map(lambda z: _rescale(headers[z], _uncompressed(headers[z], hu[z]), hu[z]), range(len(headers)))
@@ -77,7 +74,7 @@ def same_pixels(one: SliceHeader, other: SliceHeader) -> bool:
 
 
 def _digest(header: SliceHeader) -> bytes:
-    if _is_compressed(header):
+    if is_compressed(header):
         encoded = b"".join(header.file.read(*span) for span in frame_fragments(header)[header.frame_index])
     else:
         layout = format_of(header)
@@ -85,7 +82,8 @@ def _digest(header: SliceHeader) -> bytes:
     return hashlib.sha256(encoded).digest()
 
 
-def _is_compressed(header: SliceHeader) -> bool:
+def is_compressed(header: SliceHeader) -> bool:
+    """Whether its pixels must be decoded."""
     return header.transfer_syntax is not None and header.transfer_syntax.compressed
 
 
@@ -108,37 +106,29 @@ def _rescale(header: SliceHeader, stored: NDArray[Any], out: NDArray[np.int16]) 
 
 
 def _decode_compressed(
-    headers: Sequence[SliceHeader], hu: NDArray[np.int16], limits: ReadLimits, on_progress: Progress
+    headers: Sequence[SliceHeader], hu: NDArray[np.int16], workers: PixelWorkers, on_progress: Progress
 ) -> None:
-    """Decode with as many children as allowed, each served by one thread."""
-    count = min(limits.decode_workers, len(headers))
+    """Decode in all children at once, each served by one thread."""
     fragments = _fragments_by_slice(headers)
-    idle: SimpleQueue[PixelWorker] = SimpleQueue()
-    with ExitStack() as stack:
-        children = [
-            stack.enter_context(PixelWorker(limits.decode_memory_bytes, limits.decode_timeout_s)) for _ in range(count)
-        ]
-        pool = ThreadPoolExecutor(count)
-        # Undone in reverse: kill the children, so that threads waiting for one return; join them; close the pipes.
-        stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-        for child in children:
-            idle.put(child)
-            stack.callback(child.kill)
+    # No more threads than children: one that waited could get a child that a later slice has killed, and be blamed.
+    pool = ThreadPoolExecutor(workers.start(len(headers)))
 
-        def decode(z: int) -> None:
-            child = idle.get()
-            try:
-                stored = (
-                    _uncompressed(headers[z], hu[z])
-                    if fragments[z] is None
-                    else _decoded(headers[z], fragments[z], child)
-                )
-                _rescale(headers[z], stored, hu[z])
-            finally:
-                idle.put(child)
+    def decode(z: int) -> None:
+        child = workers.idle.get()
+        try:
+            spans = fragments[z]
+            stored = _uncompressed(headers[z], hu[z]) if spans is None else _decoded(headers[z], spans, child)
+            _rescale(headers[z], stored, hu[z])
+        finally:
+            workers.idle.put(child)
 
+    try:
         for done, _ in enumerate(pool.map(decode, range(len(headers))), start=1):
             on_progress(done / len(headers))
+    finally:
+        # First the children, so that threads that wait for one return.
+        workers.kill()
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _fragments_by_slice(headers: Sequence[SliceHeader]) -> list[tuple[Fragment, ...] | None]:
@@ -146,7 +136,7 @@ def _fragments_by_slice(headers: Sequence[SliceHeader]) -> list[tuple[Fragment, 
     by_file: dict[ScanFile, list[tuple[Fragment, ...]]] = {}
     found: list[tuple[Fragment, ...] | None] = []
     for header in headers:
-        if not _is_compressed(header):
+        if not is_compressed(header):
             found.append(None)
             continue
         if header.file not in by_file:
@@ -155,11 +145,11 @@ def _fragments_by_slice(headers: Sequence[SliceHeader]) -> list[tuple[Fragment, 
     return found
 
 
-def _decoded(header: SliceHeader, fragments: Sequence[Fragment] | None, child: PixelWorker) -> NDArray[Any]:
+def _decoded(header: SliceHeader, fragments: Sequence[Fragment], child: PixelWorker) -> NDArray[Any]:
     layout, syntax = format_of(header), header.transfer_syntax
     request = {
         "path": str(header.file.path),
-        "fragments": [(header.file.offset + offset, size) for offset, size in fragments or ()],
+        "fragments": [(header.file.offset + offset, size) for offset, size in fragments],
         "transfer_syntax_uid": syntax.uid if syntax else "",
         "decoder": syntax.decoder if syntax else "",
         "pixel_module": {

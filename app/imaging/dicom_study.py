@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.imaging.acceptance import AcceptanceReport, Notice
+from app.imaging.child_process import PixelWorkers
 from app.imaging.dicom_geometry import Stack
 from app.imaging.dicom_headers import read_slice_headers
-from app.imaging.dicom_pixels import read_hu
+from app.imaging.dicom_pixels import is_compressed, read_hu
 from app.imaging.dicom_values import ReadBudget
 from app.imaging.errors import UnsupportedFormat
 from app.imaging.inputs import ScanFile
@@ -48,9 +49,12 @@ def read_study(
     NotChestCt, SeriesSelectionError, IrregularSeries, UnreadableScan, UnsupportedFormat, UploadTooLarge
         See `app.imaging.series_choice.choose_series` and `app.imaging.dicom_pixels.read_hu`.
     """
-    headers, directories = _headers(files, scratch, options)
-    choice = choose_series(group_series(headers), options)
-    volume = CtVolume(_read_pixels(choice.stack, options), choice.stack.grid, _identity(choice))
+    limits = options.limits
+    with PixelWorkers(limits.decode_workers, limits.decode_memory_bytes, limits.decode_timeout_s) as workers:
+        headers, directories = _headers(files, scratch, options, workers)
+        choice = choose_series(group_series(headers), options)
+        hu = _read_pixels(choice.stack, options, workers)
+    volume = CtVolume(hu, choice.stack.grid, _identity(choice))
     localizers = [
         Notice("localizer", "A localizer image of the same series was left out.", {"file": header.file.index})
         for header in choice.series.localizers
@@ -72,8 +76,10 @@ def read_study(
     return volume, report
 
 
-def _headers(files: Sequence[ScanFile], scratch: Path, options: ReadOptions) -> tuple[list[SliceHeader], list[Notice]]:
-    """Headers of all slices, and notices about directories."""
+def _headers(
+    files: Sequence[ScanFile], scratch: Path, options: ReadOptions, workers: PixelWorkers
+) -> tuple[list[SliceHeader], list[Notice]]:
+    """Headers of all slices, and notices about directories; starts the decoders when a slice will need them."""
     headers: list[SliceHeader] = []
     directories = []
     limits = options.limits
@@ -84,6 +90,8 @@ def _headers(files: Sequence[ScanFile], scratch: Path, options: ReadOptions) -> 
             directories.append(Notice("dicomdir", "A DICOMDIR is not followed.", {"file": file.index}))
         else:
             headers += found
+            if is_compressed(found[0]):
+                workers.start(len(files) * len(found))
         options.report_progress(_HEADER_SHARE * done / len(files))
     if not headers:
         raise UnsupportedFormat(
@@ -94,10 +102,10 @@ def _headers(files: Sequence[ScanFile], scratch: Path, options: ReadOptions) -> 
     return headers, directories
 
 
-def _read_pixels(stack: Stack, options: ReadOptions) -> NDArray[np.int16]:
+def _read_pixels(stack: Stack, options: ReadOptions, workers: PixelWorkers) -> NDArray[np.int16]:
     hu = read_hu(
         stack.headers,
-        options.limits,
+        workers,
         lambda fraction: options.report_progress(_HEADER_SHARE + (1 - _HEADER_SHARE) * fraction),
     )
     for z in stack.interpolated:

@@ -44,8 +44,8 @@ class ReadLimits:
     """Fewer do not show a lung."""
     min_coverage_mm: float = 60.0
     """Extent along the slice normal below which a series cannot show a lung."""
-    decode_workers: int = 2
-    """Child processes that decode compressed pixels."""
+    decode_workers: int = 0
+    """Child processes that decode compressed pixels; 0 takes one for each core, up to 8."""
     decode_memory_bytes: int = 2 * GIB
     """Address space of one such process."""
     decode_timeout_s: float = 60.0

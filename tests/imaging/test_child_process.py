@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from app.imaging import child_process
-from app.imaging.child_process import ChildFailedError, PixelWorker
+from app.imaging.child_process import ChildFailedError, PixelWorker, PixelWorkers
 
 MIB = 1 << 20
 PROGRAM = Path(child_process.__file__).with_name("pixel_worker.py")
@@ -43,11 +45,30 @@ def test_killed_while_someone_waits() -> None:
             child.ask({}, 100)
 
 
+def test_several_are_started_once_no_more_than_there_is_work_and_all_end() -> None:
+    with PixelWorkers(3, 512 * MIB, 30.0) as workers:
+        assert [workers.start(frames) for frames in (2, 1, 9, 9)] == [2, 2, 3, 3]
+        started = [workers.idle.get() for _ in range(3)]
+        assert workers.idle.empty()
+        assert len({id(child) for child in started}) == 3
+        assert all(child._process.poll() is None for child in started)
+    assert all(child._process.returncode is not None for child in started)
+
+
+def test_by_default_there_is_one_for_each_core_up_to_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, expected in ((1, 1), (3, 3), (64, 8)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _pid, cores=cores: set(range(cores)), raising=False)
+        assert PixelWorkers(0, 512 * MIB, 30.0).count == expected
+    assert PixelWorkers(5, 512 * MIB, 30.0).count == 5
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_secrets_of_the_service_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUNGNODULE_API_KEY", "secret-of-the-service")
     with PixelWorker(512 * MIB, 30.0) as child:
-        environment = Path("/proc", str(child._process.pid), "environ").read_bytes()
+        deadline, environment = time.monotonic() + 20, b""
+        while not environment and time.monotonic() < deadline:  # empty for a moment while the program is exchanged
+            environment = Path("/proc", str(child._process.pid), "environ").read_bytes()
     assert b"OMP_NUM_THREADS=1" in environment
     assert b"secret-of-the-service" not in environment
 
