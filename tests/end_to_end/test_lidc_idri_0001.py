@@ -26,12 +26,27 @@ def answer(shared_data, shipped_service):
     return predict(shipped_service, [shared_data / "ct/LIDC-IDRI-0001.zip"])
 
 
-def test_the_annotated_nodule_is_hit_with_at_most_four_false_positives(answer, shared_data):
-    truths = annotations(shared_data, answer["series"]["series_instance_uid"])
-    score = compare([tuple(nodule["center_lps_mm"]) for nodule in answer["nodules"]], truths)
+def irrelevant(folder: Path, series_uid: str) -> list[Truth]:
+    """What LUNA16 lists besides its reference: marks there count neither way; -1 stands for 10 mm."""
+    with (folder / "luna16/annotations_excluded.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["seriesuid"] == series_uid]
+    return [
+        Truth(
+            (float(row["coordX"]), float(row["coordY"]), float(row["coordZ"])),
+            float(row["diameter_mm"]) if float(row["diameter_mm"]) > 0 else 10.0,
+        )
+        for row in rows
+    ]
+
+
+def test_the_annotated_nodule_is_hit_above_every_false_mark(answer, shared_data):
+    series = answer["series"]["series_instance_uid"]
+    truths, others = annotations(shared_data, series), irrelevant(shared_data, series)
+    marks = [tuple(n["center_lps_mm"]) for n in sorted(answer["nodules"], key=lambda n: -n["probability"])]
     assert len(truths) == 1
-    assert score.hit == (True,)
-    assert score.false_positives <= 4
+    assert compare(marks[:1], truths).hit == (True,)
+    clear = [mark for mark in marks if not any(compare([mark], [other]).hit == (True,) for other in others)]
+    assert compare(clear, truths).false_positives <= 4
 
 
 def test_the_nodule_measures_what_four_readers_measured(answer, shared_data):
