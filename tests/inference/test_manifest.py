@@ -84,11 +84,12 @@ def test_the_hash_is_that_of_the_bytes_read(tmp_path, entries):
     assert manifest == ModelManifest.model_validate(entries)
 
 
-def test_a_manifest_from_before_there_were_variants_still_loads():
-    """Version 0.1.0 as it was shipped; only what came later is missing."""
-    folder = Path(__file__).resolve().parents[2] / "model_store" / "lungnodule" / "0.1.0"
-    if not folder.is_dir():
-        pytest.skip("model_store/lungnodule/0.1.0 is not here")
-    manifest = load_manifest(folder)
+def test_a_manifest_from_before_there_were_variants_still_loads(entries, tmp_path):
+    """Version 0.1.0 was shipped without these fields."""
+    for stage in ("detector", "characteriser"):
+        for later in ("variants", "bytes_per_voxel"):
+            entries[stage].pop(later, None)
+    (tmp_path / "manifest.json").write_text(json.dumps(entries))
+    manifest = load_manifest(tmp_path)
     assert (manifest.detector.variants, manifest.characteriser.variants) == ({}, {})
     assert manifest.detector.bytes_per_voxel is None
