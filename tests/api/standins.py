@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,4 +132,6 @@ Serve = Callable[..., TestClient]
 
 def left_in(uploads: Path) -> list[Path]:
     """What requests left behind; the folders of running processes, and their locks, are none of it."""
-    return [path for path in uploads.rglob("*") if path.parent != uploads]
+    # os.walk passes over a folder that is removed while it is listed; a glob of Python 3.11 raises.
+    found = [Path(folder) / name for folder, folders, files in os.walk(uploads) for name in (*folders, *files)]
+    return [path for path in found if path.parent != uploads]
