@@ -46,6 +46,21 @@ class NoduleMask:
 
 
 @dataclass(frozen=True)
+class Location:
+    """Where in the lung a nodule lies, as far as one CT without a lobe model can say."""
+
+    lobe: str | None = None
+    """`upper`, `middle` (right lung only) or `lower`; None where it cannot be told."""
+    lobe_confidence: float | None = None
+    """0 to 1: how sure the estimate of the lobe is."""
+    distance_to_pleura_mm: float | None = None
+    """From the outline to the nearest edge of the lung, 0 where they touch."""
+    distance_to_hilum_mm: float | None = None
+    """From the centre to the estimated hilum of its side."""
+    is_juxtapleural: bool | None = None
+
+
+@dataclass(frozen=True)
 class Nodule:
     """A candidate that passed the operating point, with all that was measured on it."""
 
@@ -70,6 +85,21 @@ class Nodule:
     attributes: dict[str, float] = field(default_factory=dict)
     """Further outputs of the characterisation network, by the names in the manifest."""
     mask: NoduleMask | None = None
+    kind: str | None = None
+    """`solid`, `part_solid`, `ground_glass` or `calcified`; None where it was not told."""
+    is_spiculated: bool | None = None
+    long_axis_3d_mm: float | None = None
+    """Longest extent in any direction."""
+    volume_interval_mm3: tuple[float, float] | None = None
+    """95 % interval of the volume, from slice thickness and the doubt of the outline."""
+    solid_diameter_mm: float | None = None
+    """Mean diameter of the solid component of a part-solid nodule."""
+    min_hu: float | None = None
+    max_hu: float | None = None
+    mass_mg: float | None = None
+    signs: tuple[str, ...] = ()
+    """`calcification`, `fat`."""
+    location: Location | None = None
 
 
 @dataclass(frozen=True)
