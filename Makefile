@@ -37,7 +37,7 @@ image-check: ## build the image from a debootstrapped base and try it (root; Deb
 	deploy/image_check.sh
 
 lock: venv-dev ## resolve requirements/*.lock anew; UPGRADE=--upgrade moves to the newest versions
-	$(LOCK) pyproject.toml requirements/build.in -o requirements/service.lock
+	$(LOCK) pyproject.toml requirements/build.in -c requirements/constraints.in -o requirements/service.lock
 	$(LOCK) pyproject.toml requirements/build.in --extra cuda -c requirements/service.lock -o requirements/cuda.lock
 	$(LOCK) pyproject.toml requirements/build.in --extra dev --extra s3 --extra otel -c requirements/service.lock -o requirements/dev.lock
 	$(LOCK) pyproject.toml requirements/build.in --extra dev --extra s3 --extra otel --extra training -c requirements/dev.lock \

@@ -33,6 +33,7 @@ from training.model_card import model_card
 from training.served import ServedCharacteriser
 from training.starting_point import RECORD
 from training.train import fold_folder
+from training.verdict import write_verdict
 
 INTENDED_USE = "Research use only, not for diagnosis. Finds lung nodules of 3 to 30 mm in chest CT of adults."
 MALIGNANCY_MEANING = (
@@ -107,6 +108,7 @@ def export_model(config: TrainingConfig, fold: int, folder: Path, decisions: Dec
             sha256=_sha256(folder / "characteriser.onnx"),
             parity=characteriser_parity,
             crop=config.crop,
+            verdict=write_verdict(folder),
             attribute_names=tuple(name.lower() for name in config.characteriser.attributes),
             detector_weight=decisions.detector_weight,
         ),

@@ -70,6 +70,8 @@ class Trial:
     role: str
     name: str
     variant: NetworkVariant
+    verdict_part: NetworkVariant | None = None
+    """Of the characteriser: the same, cut off before the mask."""
 
     @property
     def largest_loss(self) -> float:

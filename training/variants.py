@@ -44,6 +44,7 @@ from training.variant_trials import (
     score_crops,
     try_detectors,
 )
+from training.verdict import VERDICT_FILE, without_mask, write_verdict
 
 DEFAULT_SIZES = Sizes()
 INPUTS = {"detector": "volume", "characteriser": "crops"}
@@ -60,9 +61,9 @@ def make_variants(
         If the model folder is not sound.
     """
     prepared = prepare(config)
-    manifest = _with_variants(load_manifest(model), [])
     with tempfile.TemporaryDirectory(prefix="lungnodule-variants-") as scratch:
         workshop = Path(shutil.copytree(model, Path(scratch) / "model"))
+        manifest = _with_variants(_with_verdict(workshop, load_manifest(model)), [])
         untried = _build(config, prepared, fold, manifest, workshop, names, sizes)
         _write(workshop, _with_variants(manifest, untried))
         session = SessionOptions(device="cpu", threads=config.threads)
@@ -109,8 +110,24 @@ def _build(
                 arithmetic=KINDS[name].arithmetic,
                 max_abs_difference=0.0,
             )
-            trials.append(Trial(role, name, variant))
+            part = _verdict_part(workshop, made, name, variant) if role == "characteriser" else None
+            trials.append(Trial(role, name, variant, part))
     return trials
+
+
+def _with_verdict(workshop: Path, manifest: ModelManifest) -> ModelManifest:
+    """Models that were exported without a verdict get one."""
+    if manifest.characteriser.verdict is not None:
+        return manifest
+    verdict = write_verdict(workshop, manifest.characteriser.file)
+    return manifest.model_copy(update={"characteriser": manifest.characteriser.model_copy(update={"verdict": verdict})})
+
+
+def _verdict_part(workshop: Path, made: bytes, name: str, variant: NetworkVariant) -> NetworkVariant:
+    content = without_mask(made)
+    file = f"characteriser.{name}.verdict.onnx" if KINDS[name].has_own_file else VERDICT_FILE
+    (workshop / file).write_bytes(content)
+    return variant.model_copy(update={"file": file, "sha256": hashlib.sha256(content).hexdigest()})
 
 
 def _tried(
@@ -136,13 +153,16 @@ def _tried(
 def _ship(model: Path, workshop: Path, manifest: ModelManifest, trials: list[Trial], fp32_bytes: float | None) -> None:
     """Accepted files and entries into the model folder; files of earlier variants out of it."""
     accepted = [trial for trial in trials if trial.accepted]
-    for role in ROLES:
-        for name, kind in KINDS.items():
-            if kind.has_own_file:
-                (model / f"{role}.{name}.onnx").unlink(missing_ok=True)
+    for name, kind in KINDS.items():
+        if kind.has_own_file:
+            for stem in (*(f"{role}.{name}" for role in ROLES), f"characteriser.{name}.verdict"):
+                (model / f"{stem}.onnx").unlink(missing_ok=True)
+    shutil.copyfile(workshop / VERDICT_FILE, model / VERDICT_FILE)
     for trial in accepted:
         if KINDS[trial.name].has_own_file:
-            shutil.copyfile(workshop / trial.variant.file, model / trial.variant.file)
+            for variant in (trial.variant, trial.verdict_part):
+                if variant is not None:
+                    shutil.copyfile(workshop / variant.file, model / variant.file)
     placed = [
         replace(trial, variant=trial.variant.model_copy(update={"device": KINDS[trial.name].device}))
         for trial in accepted
@@ -153,9 +173,18 @@ def _ship(model: Path, workshop: Path, manifest: ModelManifest, trials: list[Tri
 
 def _with_variants(manifest: ModelManifest, trials: Sequence[Trial]) -> ModelManifest:
     detector, characteriser = ({trial.name: trial.variant for trial in trials if trial.role == role} for role in ROLES)
+    # The part is the same arithmetic: what was measured of the whole holds for it.
+    parts = {
+        trial.name: trial.variant.model_copy(
+            update={"file": trial.verdict_part.file, "sha256": trial.verdict_part.sha256}
+        )
+        for trial in trials
+        if trial.verdict_part is not None
+    }
+    verdict = manifest.characteriser.verdict and manifest.characteriser.verdict.model_copy(update={"variants": parts})
     changed: dict[str, DetectorEntry | NetworkFile] = {
         "detector": manifest.detector.model_copy(update={"variants": detector}),
-        "characteriser": manifest.characteriser.model_copy(update={"variants": characteriser}),
+        "characteriser": manifest.characteriser.model_copy(update={"variants": characteriser, "verdict": verdict}),
     }
     return manifest.model_copy(update=changed)
 

@@ -16,6 +16,7 @@ from app.imaging.volume import CtVolume
 from app.inference.findings import Candidate, NoduleMask, Point
 from app.inference.measurements import center_lps_mm, volume_mm3
 from app.inference.model_store import LoadedModel
+from app.inference.network import Network
 from app.inference.outlining import outline
 
 _T = TypeVar("_T")
@@ -123,7 +124,7 @@ def _verdicts(
         on_progress(0.5 * start / len(candidates), f"candidate {start + 1} of {len(candidates)}")
         batch = candidates[start : start + BATCH]
         crops = sample_crops(volume, [candidate.center_lps_mm for candidate in batch], entry.crop)
-        said = _ask(model, crops)
+        said = _ask(model.judge, crops)
         for n, candidate in enumerate(batch):
             nodule = float(said["nodule_probability"][n])
             attributes = zip(entry.attribute_names, map(float, said["attributes"][n]), strict=True)
@@ -137,9 +138,9 @@ def _verdicts(
     return sorted(verdicts, key=lambda verdict: -verdict.probability)
 
 
-def _ask(model: LoadedModel, crops: NDArray[np.float32]) -> dict[str, NDArray[np.floating]]:
+def _ask(characteriser: Network, crops: NDArray[np.float32]) -> dict[str, NDArray[np.floating]]:
     """Run the characteriser; a probability that is no number would be a nodule missed without a word."""
-    said = model.characteriser({"crops": crops})
+    said = characteriser({"crops": crops})
     faulty = [name for name, values in said.items() if not np.isfinite(values).all()]
     if faulty:
         raise ModelError(
@@ -155,7 +156,10 @@ def _outlined(
 ) -> tuple[CharacterisedNodule, tuple[Notice, ...]]:
     entry = model.manifest.characteriser
     mask, notices = outline(
-        volume, verdict.candidate, entry.crop, lambda stack: _ask(model, stack[None])["mask_probability"][0]
+        volume,
+        verdict.candidate,
+        entry.crop,
+        lambda stack: _ask(model.characteriser, stack[None])["mask_probability"][0],
     )
     nodule = CharacterisedNodule(
         probability=verdict.probability,

@@ -14,6 +14,9 @@ Characteriser (`axial crops`)
             ``attributes``              float32 (n, a) in the order of ``attribute_names``
             ``mask_probability``        float32 (n, s, rows, columns)
 
+Verdict (optional: the characteriser without its mask, for the many candidates that will not be outlined)
+    input   ``crops``, outputs ``nodule_probability``, ``malignancy_probability``, ``attributes``: the same bits
+
 Each network is its fp32 file, and may have variants (`NetworkVariant`): the same function in less time, with what it
 costs in accuracy. A variant keeps inputs and outputs, and the operating points hold for all of them.
 """
@@ -110,6 +113,9 @@ class CharacteriserEntry(NetworkFile):
     """Stage 2: what a candidate is."""
 
     kind: Literal["axial-crops"] = "axial-crops"
+    verdict: NetworkFile | None = Field(
+        default=None, description="The same network cut off before its mask; a variant of it has the name of the whole."
+    )
     crop: CropSpec
     attribute_names: tuple[str, ...] = ()
     detector_weight: float = Field(

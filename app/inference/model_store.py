@@ -16,9 +16,9 @@ import numpy as np
 from app.imaging.acceptance import Notice
 from app.imaging.errors import ModelError
 from app.inference.findings import ModelIdentity
-from app.inference.manifest import FP32, ModelManifest, load_manifest, load_manifest_and_sha256
+from app.inference.manifest import FP32, ModelManifest, NetworkFile, load_manifest, load_manifest_and_sha256
 from app.inference.network import Network, SessionOptions, gpu_count
-from app.inference.opening import CHARACTERISER, DETECTOR, OpenNetwork, open_entry, read_verified, stranded
+from app.inference.opening import CHARACTERISER, DETECTOR, VERDICT, OpenNetwork, open_entry, read_verified, stranded
 from app.inference.openvino_network import has_openvino
 from app.inference.precision import ROLES, Machine, choose_precision
 from app.phantom.reference import reference_digest
@@ -46,6 +46,13 @@ class LoadedModel:
     """What whoever runs it should know, e.g. that it fell back to the CPU."""
     precision: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(ROLES, FP32))
     """By network: ``fp32`` or the name of its variant that runs."""
+    verdict: Network | None = None
+    """The characteriser without its mask, where the model has it for the precision that runs."""
+
+    @property
+    def judge(self) -> Network:
+        """What judges candidates: the cheapest network that gives the characteriser's probabilities."""
+        return self.verdict or self.characteriser
 
     @property
     def detector_bytes_per_voxel(self) -> float | None:
@@ -105,7 +112,8 @@ def verify_model(folder: Path) -> ModelManifest:
         values hold the file and, for a hash, what was expected and what was found.
     """
     manifest = load_manifest(folder)
-    for entry in (manifest.detector, manifest.characteriser):
+    entries: list[NetworkFile] = [manifest.detector, manifest.characteriser]
+    for entry in entries + [v for v in (manifest.characteriser.verdict,) if v is not None]:
         for file in (entry, *entry.variants.values()):
             read_verified(folder, file)
     return manifest
@@ -160,7 +168,17 @@ def load_model(folder: Path, session: SessionOptions, precision: str = FP32) -> 
         execution_provider=detector.execution_provider,
         notices=tuple({notice.message: notice for n in (detector, characteriser) for notice in n.notices}.values()),
         precision=chosen,
+        verdict=_opened_verdict(folder, manifest.characteriser.verdict, chosen["characteriser"], session),
     )
+
+
+def _opened_verdict(
+    folder: Path, entry: NetworkFile | None, precision: str, session: SessionOptions
+) -> OpenNetwork | None:
+    """None where the model has none in the characteriser's own arithmetic: then that judges, mask and all."""
+    if entry is None or (precision != FP32 and precision not in entry.variants):
+        return None
+    return open_entry(folder, entry, precision, session, VERDICT)
 
 
 def _with_fp32_instead(folder: Path, session: SessionOptions, precision: str) -> LoadedModel:
@@ -184,6 +202,8 @@ def warm_up(model: LoadedModel) -> None:
     _expect_shape("detector", "boxes", found["boxes"].shape, (1, found["scores"].shape[1], 6))
     slices = len(entry.crop.slice_offsets_mm)
     crops = np.zeros((2, slices, entry.crop.size_px, entry.crop.size_px), np.float32)
+    if model.verdict is not None:
+        model.verdict({"crops": crops})
     said = model.characteriser({"crops": crops})
     _expect_shape("characteriser", "nodule_probability", said["nodule_probability"].shape, (2,))
     _expect_shape("characteriser", "malignancy_probability", said["malignancy_probability"].shape, (2,))

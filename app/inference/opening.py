@@ -29,6 +29,7 @@ CHARACTERISER = Contract(
     {"crops": 4},
     {"nodule_probability": 1, "malignancy_probability": 1, "attributes": 2, "mask_probability": 4},
 )
+VERDICT = Contract({"crops": 4}, {"nodule_probability": 1, "malignancy_probability": 1, "attributes": 2})
 
 
 def read_verified(folder: Path, entry: NetworkFile | NetworkVariant) -> bytes:

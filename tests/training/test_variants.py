@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from app.inference.model_store import load_model, verify_model
 from app.inference.network import SessionOptions, open_network
 from training.quantise import between_first_and_last_convolutions, float16, int8
 from training.variant_judgement import REPORTED_ONLY, Trial, mean_recall, report
-from training.variants import _ship
+from training.variants import _ship, _verdict_part, _with_verdict
 
 CPU = SessionOptions(device="cpu", threads=1)
 
@@ -171,18 +172,32 @@ def test_only_what_was_accepted_is_shipped_and_the_rest_is_told(tmp_path, tiny_m
     for role in ("detector", "characteriser"):
         shutil.copyfile(workshop / f"{role}.onnx", workshop / f"{role}.int8.onnx")
     (model / "characteriser.int8.onnx").write_bytes(b"of an earlier run")
+    plain = _with_verdict(workshop, load_manifest(model))
+    content = (workshop / "characteriser.int8.onnx").read_bytes()
+    characteriser = trial(workshop, "characteriser", "int8", 0.8)
     trials = [
         trial(workshop, "detector", "int8", 0.9),
-        trial(workshop, "characteriser", "int8", 0.8),
+        replace(characteriser, verdict_part=_verdict_part(workshop, content, "int8", characteriser.variant)),
         trial(workshop, "detector", "bf16", 0.899),
     ]
-    _ship(model, workshop, load_manifest(model), trials, 31.0)
+    _ship(model, workshop, plain, trials, 31.0)
     manifest = verify_model(model)
     assert (manifest.detector.variants.keys(), manifest.characteriser.variants) == ({"int8", "bf16"}, {})
+    assert manifest.characteriser.verdict is not None
+    assert manifest.characteriser.verdict.variants == {}
+    assert not (model / "characteriser.int8.verdict.onnx").exists()
     assert manifest.detector.bytes_per_voxel == 31.0
     assert (model / "detector.int8.onnx").is_file()
     assert not (model / "characteriser.int8.onnx").exists()
     assert load_model(model, CPU, "int8").precision == {"detector": "int8", "characteriser": "fp32"}
+    better = [trials[0], replace(trials[1], variant=trial(workshop, "characteriser", "int8", 0.9).variant)]
+    _ship(model, workshop, plain, better, 31.0)
+    shipped = verify_model(model).characteriser.verdict
+    assert shipped is not None
+    assert shipped.variants["int8"].file == "characteriser.int8.verdict.onnx"
+    assert shipped.variants["int8"].figures == better[1].variant.figures
+    assert load_model(model, CPU, "int8").verdict is not None
+    _ship(model, workshop, plain, trials, 31.0)
     said = report(manifest, trials, 0)
     assert "| characteriser | int8 | written off, largest loss 10.00 points |" in said
     assert "Research use only" in said
