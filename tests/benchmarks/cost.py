@@ -25,8 +25,15 @@ def floors_s(part: Part) -> dict[str, float]:
         "lungs": volume_bytes / 2 / copy,
         "prepare": (box_share * volume_bytes + 4 * prepared) / copy,
         "detect": flops["detector_gflop"] / conv,
-        "characterise": flops["characteriser_gflop_per_slice"] * part["analysis"]["characteriser_slices"] / conv,
+        "characterise": _characteriser_gflop(part) / conv,
     }
+
+
+def _characteriser_gflop(part: Part) -> float:
+    """All candidates are judged, the likely ones outlined."""
+    flops, analysis = part["flops"], part["analysis"]
+    judged = flops["judging_gflop_per_slice"] * analysis["judged_slices"]
+    return float(judged + flops["outlining_gflop_per_slice"] * analysis["outlined_slices"])
 
 
 def _box_voxels(facts: Part) -> float:
@@ -44,10 +51,9 @@ def floor(part: Part) -> list[Table]:
     speeds += [[f"conv 3x3x3, {n} channels, {ceilings['threads']} threads", f"{v:.0f} GFLOP/s"]
                for n, v in ceilings["conv_gflop_per_s"].items()]  # fmt: skip
     z, y, x = part["facts"]["prepared_zyx"]
-    slices = measured["characteriser_slices"]
     arithmetic = {
         "detect": (flops["detector_gflop"], measured["detector_s"]),
-        "characterise": (flops["characteriser_gflop_per_slice"] * slices, measured["characteriser_s"]),
+        "characterise": (_characteriser_gflop(part), measured["characteriser_s"]),
     }
     rows = []
     for stage, floor_s in floors_s(part).items():
@@ -57,10 +63,11 @@ def floor(part: Part) -> list[Table]:
                      f"{gflop:.0f}" if gflop else "", f"{gflop / network_s:.0f}" if gflop else ""])  # fmt: skip
     size = f"{part['facts']['received_mib']} MiB received, {z} x {y} x {x} voxels prepared"
     detector = f"{flops['detector_flop_per_voxel'] / 1e3:.1f} kFLOP a voxel"
-    characteriser = f"{flops['characteriser_gflop_per_slice']:.2f} GFLOP a slice"
+    judging, outlining = flops["judging_gflop_per_slice"], flops["outlining_gflop_per_slice"]
+    crops = f"{measured['judged_slices']} crop slices judged, {measured['outlined_slices']} outlined"
     notes = [
-        f"{part['slices']} slices, {size}, {slices} crop slices characterised.",
-        f"The detector takes {detector}, the characteriser {characteriser}.",
+        f"{part['slices']} slices, {size}, {crops}.",
+        f"The detector takes {detector}; a crop slice takes {judging:.2f} GFLOP to judge, {outlining:.2f} to outline.",
         "Floors are computed: bytes over the copy speed of one thread, FLOPs over the fastest convolution above.",
     ]
     columns = ["stage", "seconds", "floor, s", "away", "GFLOP", "GFLOP/s reached"]

@@ -59,7 +59,8 @@ def _layer(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> dict[
 
 
 def model_flops(folder: Path, prepared_zyx: Sequence[int]) -> dict[str, Any]:
-    """GFLOPs of the shipped detector on a prepared array, and of the characteriser on one axial slice.
+    """GFLOPs of the shipped detector on a prepared array, and of the characteriser on one axial slice, with and
+    without its mask.
 
     The detector is counted on a small cube and scaled: all of it is convolution, so it follows the voxels.
     """
@@ -73,10 +74,15 @@ def model_flops(folder: Path, prepared_zyx: Sequence[int]) -> dict[str, Any]:
         by_channels[label] = by_channels.get(label, 0.0) + each["flops"] * scale / 1e9
     crop = manifest.characteriser.crop
     crops = (1, len(crop.slice_offsets_mm), crop.size_px, crop.size_px)
-    per_crop = flops((folder / manifest.characteriser.file).read_bytes(), {"crops": crops})
+    whole = manifest.characteriser
+    outlining, judging = (
+        flops((folder / entry.file).read_bytes(), {"crops": crops}) / crops[1] / 1e9
+        for entry in (whole, whole.verdict or whole)
+    )
     return {
         "detector_gflop": sum(by_channels.values()),
         "detector_gflop_by_channels": by_channels,
         "detector_flop_per_voxel": sum(each["flops"] for each in small) / side**3,
-        "characteriser_gflop_per_slice": per_crop / crops[1] / 1e9,
+        "outlining_gflop_per_slice": outlining,
+        "judging_gflop_per_slice": judging,
     }

@@ -53,6 +53,14 @@ def _real_scan(part: dict[str, Any]) -> Iterator[Row]:
             yield "", f"{total:.2f} s", total <= 2.0
 
 
+def _real_scan_variants(part: dict[str, Any]) -> Iterator[Row]:
+    for label, runs in part["runs"].items():
+        name, _, scan = label.partition(", ")
+        if scan.startswith("LIDC-IDRI-0001") and name != "fp32":
+            total = _median(runs, "total")
+            yield name, f"{total:.2f} s", total <= 2.0
+
+
 def _against_monai(part: dict[str, Any]) -> Iterator[Row]:
     found = monai_scan(part)
     yield "speed", f"{found.time_ratio:.0f} x (computed from windows)", found.time_ratio >= 100
@@ -88,6 +96,7 @@ def _gpu(part: dict[str, Any]) -> Iterator[Row]:
 _GOALS: tuple[tuple[str, str, Callable[[dict[str, Any]], Iterator[Row]]], ...] = (
     ("stages", "300 slices, uncompressed: <= 3 s, <= 1.5 GiB, everything but the networks <= 0.5 s", _usual_scan),
     ("stages", "133 slices (LIDC-IDRI-0001): <= 2 s", _real_scan),
+    ("variants", "133 slices (LIDC-IDRI-0001) in a variant that loses under 0.5 points: <= 2 s", _real_scan_variants),
     ("monai", "against MONAI's RetinaNet: >= 100 x faster, <= 1/4 of the memory", _against_monai),
     ("linearity", "100 to 1,000 slices: linear in lung volume, bounded by a cap", _linear),
     ("http", "HTTP on top of the pipeline called directly: <= 5 %", _http),

@@ -9,11 +9,14 @@ from typing import Any
 
 from app.inference.manifest import load_manifest
 from app.inference.network import gpu_count
+from app.inference.openvino_network import has_openvino
 from tests.benchmarks import monai_retinanet, service
 from tests.benchmarks.measuring import Probe, in_own_process, in_turn
 from tests.benchmarks.scans import Scans, real_scans
 
 Part = dict[str, Any]
+
+REAL = "LIDC-IDRI-0001, 133 slices, zip"
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def stages(plan: Plan) -> Part:
     """Seconds per stage by number of slices, and of a real series where there is one."""
     series = {f"{count} slices": plan.scans.chest(count) for count in plan.slices}
     if "LIDC-IDRI-0001" in real_scans():
-        series["LIDC-IDRI-0001, 133 slices, zip"] = real_scans()["LIDC-IDRI-0001"]
+        series[REAL] = real_scans()["LIDC-IDRI-0001"]
     facts = {label: plan.facts(path) for label, path in series.items()}
     runs = in_turn([plan.analysis(label, path) for label, path in series.items()], plan.runs)
     return {"facts": facts, "runs": runs, "usual": f"{plan.usual} slices"}
@@ -131,14 +134,26 @@ def variants(plan: Plan) -> Part:
     manifest = load_manifest(plan.model)
     device = "gpu" if gpu_count() else "cpu"
     entries = {"detector": manifest.detector.variants, "characteriser": manifest.characteriser.variants}
-    named = {name: [] for variants in entries.values() for name, v in variants.items() if v.device in (device, "cpu")}
+    named = {
+        name: []
+        for variants in entries.values()
+        for name, v in variants.items()
+        if v.device in (device, "cpu") and (v.runtime != "openvino" or has_openvino())
+    }
     if not named:
-        return {"left_out": "the manifest names no variant for this device"}
+        return {"left_out": "the manifest names no variant that can run here"}
     for name, figures in named.items():
         for role, variants in entries.items():
             if name in variants:
                 figures += [{"network": role, **each.model_dump()} for each in variants[name].figures]
-    probes = [plan.analysis(name, plan.usual_series, precision=name, device="auto") for name in ("fp32", *named)]
+    series = {"": plan.usual_series}
+    if "LIDC-IDRI-0001" in real_scans():
+        series[f", {REAL}"] = real_scans()["LIDC-IDRI-0001"]
+    probes = [
+        plan.analysis(f"{name}{which}", path, precision=name, device="auto")
+        for which, path in series.items()
+        for name in ("fp32", *named)
+    ]
     return {"runs": in_turn(probes, plan.runs), "accuracy": named, "slices": plan.usual}
 
 

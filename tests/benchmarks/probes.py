@@ -43,7 +43,8 @@ def analysis(
     warm_up(loaded)
     cold_start_s, idle_mib = time.perf_counter() - began, peak_mib()
     detector, characteriser = _Timed(loaded.detector), _Timed(loaded.characteriser)
-    loaded = replace(loaded, detector=detector, characteriser=characteriser)
+    verdict = _Timed(loaded.judge)
+    loaded = replace(loaded, detector=detector, characteriser=characteriser, verdict=verdict)
     options = AnalysisOptions(
         threads=threads, detector_memory_mib=memory_mib, detector_max_voxels=1 << 40 if uncapped else None
     )
@@ -51,12 +52,13 @@ def analysis(
     findings = analyse(Path(series), loaded, options)
     cpu_s = _cpu_s() - cpu_before
     seconds = {"cold start": cold_start_s, **findings.timings_s}
-    seconds["networks"] = detector.seconds + characteriser.seconds
+    seconds["networks"] = detector.seconds + verdict.seconds + characteriser.seconds
     seconds["all but networks"] = seconds["total"] - seconds["networks"]
     found = {"seconds": seconds, "cpu_s": cpu_s, "idle_mib": idle_mib, "nodules": len(findings.nodules),
              "provider": findings.execution_provider, "precision": dict(findings.precision),
-             "detector_runs": detector.calls, "characteriser_slices": characteriser.slices,
-             "detector_s": detector.seconds, "characteriser_s": characteriser.seconds}  # fmt: skip
+             "detector_runs": detector.calls, "detector_s": detector.seconds,
+             "judged_slices": verdict.slices, "outlined_slices": characteriser.slices,
+             "characteriser_s": verdict.seconds + characteriser.seconds}  # fmt: skip
     found["warm_s"] = [analyse(Path(series), loaded, options).timings_s["total"] for _ in range(again)]
     return found
 

@@ -180,9 +180,10 @@ def clients(part: Part) -> list[Table]:
 
 def variants(part: Part) -> list[Table]:
     """Arithmetic."""
-    base = summary([run["seconds"]["networks"] for run in part["runs"]["fp32"]]).median
     rows = []
     for label, runs in part["runs"].items():
+        plain = part["runs"]["fp32" + "".join(label.partition(",")[1:])]
+        base = summary([run["seconds"]["networks"] for run in plain]).median
         told = "; ".join(f"{f['network']} {f['name']} {f['value']:.4f} (fp32 {f['fp32']:.4f}, n={f['n']})"
                          for f in part["accuracy"].get(label, []))  # fmt: skip
         ran = runs[0]["precision"]
