@@ -89,15 +89,6 @@ class NoduleFacts(Input):
         return self
 
 
-class Exam(Input):
-    """What is told of the nodules of one CT as a whole."""
-
-    nodule_count: Annotated[int, Field(ge=0, le=10_000)] | None = Field(
-        default=None, description="Nodules on the CT, where there are more than are described; else their number."
-    )
-    is_complete: StrictBool = Field(default=True, description="Whether every nodule that matters is described.")
-
-
 def half_up(value: float, digits: int) -> float:
     """Round as a reader does, 7.95 to 8.0, where binary fractions and bankers' rounding would give 7.9."""
     return float(Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
