@@ -181,7 +181,9 @@ def _choices(model: BrockModel, inputs: Mapping[str, Any]) -> list[tuple[Any, di
 
 
 def _logistic(x: float) -> float:
-    return 1.0 / (1.0 + math.exp(-x))
+    if x > 0:
+        return 1.0 / (1.0 + math.exp(-x))
+    return math.exp(x) / (1.0 + math.exp(x))  # does not overflow for what is far below 0
 
 
 def _notes(inputs: Mapping[str, Any]) -> list[str]:
