@@ -35,7 +35,7 @@ _ALL_PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, _PIXEL_DATA})
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN"})
 _TAGS = [
-    0x00080008, 0x00080016, 0x00080018, 0x00080060, 0x00180010, 0x00180012, 0x00180015, 0x00180050, 0x00181120,
+    0x00080008, 0x00080016, 0x00080018, 0x00080060, 0x00100040, 0x00101010, 0x00180010, 0x00180012, 0x00180015, 0x00180050, 0x00181120,
     0x00181210, 0x0020000D, 0x0020000E, 0x00200013, 0x00200032, 0x00200037, 0x00200052, 0x00280002, 0x00280004,
     0x00280008, 0x00280010, 0x00280011, 0x00280030, 0x00280100, 0x00280101, 0x00280102, 0x00280103, 0x00280120,
     0x00280121, 0x00281052, 0x00281053, 0x00281054, 0x00282110, *FUNCTIONAL_GROUPS,
@@ -233,6 +233,8 @@ def _slice_header(
         frame_count=(values.integer(dataset, 0x00280008) or 0) if 0x00280008 in dataset else 1,
         pixel_format=_pixel_format(dataset, little_endian=little_endian),
         pixels=pixels,
+        patient_age=values.code(dataset, 0x00101010),
+        patient_sex=values.code(dataset, 0x00100040),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from app.inference.pipeline import choose_operating_point
 from app.jobs import intake
 from app.jobs.lookup import Filters
 from app.jobs.records import Job, Order, State
+from app.reporting.clinical_context import ClinicalContext
 from app.uploads import receive_upload
 
 router = APIRouter(tags=["jobs"])
@@ -63,6 +65,7 @@ class RetryOptions(BaseModel):
         default=None, description="Operating point; left out with another model, that model's default."
     )
     notify: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="Name of a webhook.")
+    context: ClinicalContext | None = Field(default=None, description="What is known of patient and exam.")
 
 
 @router.post(
@@ -90,7 +93,8 @@ async def create_job(
             raise EmptyUpload("Send the scan in one or more non-empty parts named 'files'.")
         asked = parse_fields(upload.fields, JobOptions)
         order = _order(service, desk, asked)
-        wanted = intake.Request(order, desk.who(request), idempotency_key)
+        context = asked.context and asked.context.canonical_json()
+        wanted = intake.Request(order, desk.who(request), idempotency_key, context=context)
         job_id = await desk.run(desk.jobs.intake.accept, folder, upload.files, wanted)
     return await _accepted(request, desk, job_id)
 
@@ -165,8 +169,11 @@ async def retry_job(
         model=changes.model or before.model,
         allow_repairs=list(before.allow_repairs),
         notify=changes.notify or before.notify,
+        context=changes.context or await _context_of(desk, job_id, before),
     )
-    wanted = intake.Request(_order(service, desk, asked), desk.who(request), idempotency_key, retry_of=job_id)
+    context = asked.context and asked.context.canonical_json()
+    order = _order(service, desk, asked)
+    wanted = intake.Request(order, desk.who(request), idempotency_key, retry_of=job_id, context=context)
     return await _accepted(request, desk, await desk.run(desk.jobs.intake.again, job_id, wanted))
 
 
@@ -187,7 +194,15 @@ def _order(service: Service, desk: JobDesk, asked: JobOptions) -> Order:
         series_uid=asked.series_uid,
         allow_repairs=tuple(sorted(set(asked.allow_repairs))),
         notify=asked.notify,
+        context_sha256=asked.context and hashlib.sha256(asked.context.canonical_json()).hexdigest(),
     )
+
+
+async def _context_of(desk: JobDesk, job_id: str, order: Order) -> ClinicalContext | None:
+    if order.context_sha256 is None:
+        return None
+    stored = await desk.run(desk.jobs.store.context, job_id, order.context_sha256)
+    return ClinicalContext.model_validate_json(stored)
 
 
 async def _accepted(request: Request, desk: JobDesk, job_id: str) -> Response:

@@ -72,11 +72,23 @@ def _outcome(
         missing += lacks(kind="Solid and subsolid nodules have rules of their own.")
     if missing:
         return Undecided(f"Missing: {', '.join(item.name for item in missing)}.", missing)
-    if not _reaches(nodule, 80, 5) and change_of(nodule) is None:
-        return Ruling("discharge", "bts-small", "Below 80 mm3 (5 mm).", "Discharge.")
-    if nodule.kind == "solid":
-        return _solid(nodule, risks) if growth is None else _solid_followed(growth)
-    return _subsolid(nodule, risks, growth)
+    if not _reaches(nodule, 80, 5) and not _grows(nodule, growth):
+        return _small(nodule)
+    return _solid(nodule, risks, growth) if nodule.kind == "solid" else _subsolid(nodule, risks, growth)
+
+
+def _grows(nodule: NoduleFacts, growth: Growth | None) -> bool:
+    """By the volumes, else as it is told or as the diameters say."""
+    if growth is not None:
+        return (growth.doubling_time_days or 0.0) > 0
+    return change_of(nodule) in ("growing", "slowly_growing")
+
+
+def _small(nodule: NoduleFacts) -> Ruling:
+    if change_of(nodule) == "new":
+        sentence = "Below 80 mm3 (5 mm), but new since an earlier CT."
+        return Ruling("surveillance", "bts-small-new", sentence, "Follow-up CT; the interval is left to the reader.")
+    return Ruling("discharge", "bts-small", "Below 80 mm3 (5 mm).", "Discharge.")
 
 
 def _reaches(nodule: NoduleFacts, volume_mm3: float, long_axis_mm: float) -> bool:
@@ -85,7 +97,11 @@ def _reaches(nodule: NoduleFacts, volume_mm3: float, long_axis_mm: float) -> boo
     return (nodule.long_axis_mm or 0.0) >= long_axis_mm
 
 
-def _solid(nodule: NoduleFacts, risks: Sequence[BrockRisk]) -> Ruling | Undecided:
+def _solid(nodule: NoduleFacts, risks: Sequence[BrockRisk], growth: Growth | None) -> Ruling | Undecided:
+    if growth is not None:
+        return _solid_followed(growth)
+    if _grows(nodule, growth):
+        return Undecided("It grows; the doubling time decides.", lacks(earlier="Volumes or diameters of both CTs."))
     if _reaches(nodule, 300, 8):
         return _by_risk(
             risks,
@@ -130,7 +146,7 @@ def _subsolid(nodule: NoduleFacts, risks: Sequence[BrockRisk], growth: Growth | 
     if growth is None and change_of(nodule) is None:
         sentence = "Subsolid, 80 mm3 (5 mm) or more, without an earlier CT."
         return Ruling("surveillance", "bts-subsolid-first", sentence, f"{_CT_3} Discharge if it has gone.")
-    if change_of(nodule) in ("growing", "slowly_growing") or (growth and (growth.doubling_time_days or 0) > 0):
+    if _grows(nodule, growth):
         return Ruling("growing", "bts-subsolid-growing", "Subsolid and growing.", _WORK_UP)
     return _by_risk(
         risks,
@@ -166,6 +182,7 @@ def _ends(risk: BrockRisk) -> tuple[float | None, float | None]:
 
 
 def _brock_used(outcome: Ruling | Undecided, risks: Sequence[BrockRisk]) -> dict[str, Any]:
-    """Named only where it decided."""
-    named = [risk for risk in risks if any(note.startswith(f"By {risk.model}") for note in outcome.notes)]
-    return {f"{risk.model}_probability": risk.probability for risk in named if risk.probability is not None}
+    """Named only where the risk decided."""
+    if not isinstance(outcome, Ruling) or not outcome.rule_id.endswith("-risk"):
+        return {}
+    return {f"{risk.model}_probability": risk.probability for risk in risks if risk.probability is not None}
