@@ -189,9 +189,7 @@ class Intake:
         self.store.erase_results(job_id)
         return None
 
-    def _written(
-        self, job_id: str, admission: _Admission, work: str, answer: tuple[str, StoredFile] | None
-    ) -> bool:
+    def _written(self, job_id: str, admission: _Admission, work: str, answer: tuple[str, StoredFile] | None) -> bool:
         try:
             with self.database.transaction() as connection:
                 at = self.database.now(connection)

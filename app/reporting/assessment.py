@@ -101,7 +101,7 @@ def with_headers(
 
 
 def facts_of(nodule: Nodule) -> NoduleFacts:
-    """What is known of a nodule of a scan; what was not measured is missing. Shape and margin beside spiculation are."""
+    """What is known of a nodule of a scan; what was not measured is missing, shape and smoothness always."""
     location = nodule.location
     facts = {
         "id": nodule.id,
@@ -131,7 +131,9 @@ def _assess(nodules: Sequence[NoduleFacts], context: ClinicalContext, told_count
     screening = [(nodule.nodule_id, nodule.guidelines[0]) for nodule in assessed]
     notes = []
     if count > len(nodules):
-        notes.append(f"{count - len(nodules)} of {count} nodules are not described; the exam's category is of the others.")
+        notes.append(
+            f"{count - len(nodules)} of {count} nodules are not described; the exam's category is of the others."
+        )
     return Assessment(
         disclaimer=DISCLAIMER,
         context=context.model_dump(exclude_defaults=True, mode="json") or None,

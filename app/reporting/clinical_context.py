@@ -1,6 +1,7 @@
 """What is known of the patient beside the scan; every field may be left out, and what is left out is never invented.
 
-Age and sex are patient data: a context lives in requests, in a job's folder and in answers, never in the ledger or a log.
+Age and sex are patient data: a context lives in requests, in a job's folder and in answers, never in the ledger or a
+log.
 """
 
 from __future__ import annotations

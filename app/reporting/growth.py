@@ -1,8 +1,9 @@
 """Volume change and doubling time of a nodule between two CTs.
 
-VDT = days * ln 2 / ln(V2 / V1); with diameters, 3 ln(d2 / d1) in the denominator. A change of less than 25 % of the volume
-is none (NELSON), and no doubling time is given for it. Below 400 days is suspicious, above 600 likely benign (BTS 2015,
-NELSON; the cut-offs come from calculators that cite them and are to be checked against the guideline itself).
+VDT = days * ln 2 / ln(V2 / V1); with diameters, 3 ln(d2 / d1) in the denominator. A change of less than 25 % of the
+volume is none (NELSON), and no doubling time is given for it. Below 400 days is suspicious, above 600 likely benign
+(BTS 2015, NELSON; the cut-offs come from calculators that cite them and are to be checked against the guideline
+itself).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from app.reporting.nodule_facts import NoduleFacts
 SIGNIFICANT_CHANGE = 0.25
 SUSPICIOUS_DAYS, BENIGN_DAYS = 400.0, 600.0
 Reading = Literal["no_significant_change", "suspicious", "indeterminate", "likely_benign", "shrinking"]
-SOURCE = "Callister MEJ et al., Thorax 2015;70(Suppl 2):ii1-ii54 (BTS); Xu DM et al., Lung Cancer 2006;54:177-184 (NELSON)."
+SOURCE = (
+    "Callister MEJ et al., Thorax 2015;70(Suppl 2):ii1-ii54 (BTS); Xu DM et al., Lung Cancer 2006;54:177-184 (NELSON)."
+)
 
 
 class Growth(Answer):
@@ -31,8 +34,8 @@ class Growth(Answer):
         description="Days to twice the volume; negative: days to half. Null where the change is not significant."
     )
     doubling_time_interval_days: tuple[float | None, float | None] | None = Field(
-        description="95 % interval, from the intervals of both volumes taken as independent. A null end is open: growth "
-        "so slow that no bound can be given, none at all included. Null without both intervals, or when shrinking."
+        description="95 % interval, from the intervals of both volumes taken as independent. A null end is open: "
+        "growth so slow that no bound can be given, none at all included. Null without both intervals, or when shrinking."
     )
     is_significant: bool = Field(description="Whether the volume changed by 25 % or more.")
     reading: Reading = Field(
@@ -98,7 +101,9 @@ def log_ratio_interval(
     before_low, before_high = (math.log(end) for end in earlier_interval)
     now_low, now_high = (math.log(end) for end in later_interval)
     rate = now - before
-    return rate - math.hypot(now - now_low, before_high - before), rate + math.hypot(now_high - now, before - before_low)
+    return rate - math.hypot(now - now_low, before_high - before), rate + math.hypot(
+        now_high - now, before - before_low
+    )
 
 
 def _growth(

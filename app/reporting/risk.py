@@ -1,9 +1,9 @@
 """The Brock (PanCan) models: how probable it is that a nodule is lung cancer.
 
-McWilliams A et al., Probability of cancer in pulmonary nodules detected on first screening CT, N Engl J Med 2013;369:910-9:
-the full model without (2a) and with (2b) spiculation. Coefficients of 2b were checked against Table 2 of PMC6717521, of 2a
-only against a calculator (medicalalgorithms.com). That the diameter is the longest one is from memory. Both, and the
-whole table against the paper itself, are to be checked before any use beyond research.
+McWilliams A et al., Probability of cancer in pulmonary nodules detected on first screening CT, N Engl J Med
+2013;369:910-9: the full model without (2a) and with (2b) spiculation. Coefficients of 2b were checked against Table 2
+of PMC6717521, of 2a only against a calculator (medicalalgorithms.com). That the diameter is the longest one is from
+memory. Both, and the whole table against the paper itself, are to be checked before any use beyond research.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from app.reporting.nodule_facts import NoduleFacts, is_benign_looking
 
 BrockName = Literal["brock_full_2a", "brock_full_2b"]
 MEANING = (
-    "Probability that this nodule is lung cancer, found within the two to four years in which the screening study "
-    "followed its participants; for the kind of people who took part, not for this patient."
+    "Probability that a nodule like this turned out to be lung cancer while the study followed its participants, smokers "
+    "and former smokers in screening; how well it fits other patients is another question."
 )
 SOURCE = "McWilliams A et al., N Engl J Med 2013;369:910-919 (PanCan); coefficients as in PMC6717521, Table 2, for 2b."
 STUDY_AGES = (50.0, 75.0)
@@ -72,8 +72,8 @@ class BrockRisk(Answer):
         ge=0, le=1, description="0 to 1, in the sense of `means`; null while an input is missing."
     )
     probability_range: tuple[float, float] | None = Field(
-        description="Lowest and highest probability that the missing inputs leave open, 0 to 1; null where age, size or "
-        "count is missing, since these have no ends."
+        description="Lowest and highest probability that the missing inputs leave open, 0 to 1; null where age, size "
+        "or count is missing, since these have no ends."
     )
     means: str = Field(description="What the probability means.")
     inputs_used: dict[str, Any] = Field(description="What it rests on, with units in the names.")

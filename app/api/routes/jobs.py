@@ -54,6 +54,10 @@ class JobOptions(PredictOptions):
         default=None, description="Name of a configured webhook that is told of the job's end."
     )
 
+    def told_context(self) -> bytes | None:
+        """The clinical context as the job keeps it."""
+        return None if self.context is None else self.context.canonical_json()
+
 
 class RetryOptions(BaseModel):
     """What is to be different; what is left out stays as it was."""
@@ -93,7 +97,7 @@ async def create_job(
             raise EmptyUpload("Send the scan in one or more non-empty parts named 'files'.")
         asked = parse_fields(upload.fields, JobOptions)
         order = _order(service, desk, asked)
-        context = asked.context and asked.context.canonical_json()
+        context = asked.told_context()
         wanted = intake.Request(order, desk.who(request), idempotency_key, context=context)
         job_id = await desk.run(desk.jobs.intake.accept, folder, upload.files, wanted)
     return await _accepted(request, desk, job_id)
@@ -171,7 +175,7 @@ async def retry_job(
         notify=changes.notify or before.notify,
         context=changes.context or await _context_of(desk, job_id, before),
     )
-    context = asked.context and asked.context.canonical_json()
+    context = asked.told_context()
     order = _order(service, desk, asked)
     wanted = intake.Request(order, desk.who(request), idempotency_key, retry_of=job_id, context=context)
     return await _accepted(request, desk, await desk.run(desk.jobs.intake.again, job_id, wanted))
@@ -179,7 +183,7 @@ async def retry_job(
 
 def _order(service: Service, desk: JobDesk, asked: JobOptions) -> Order:
     """What was asked, checked against what there is, and made definite: a later default changes nothing."""
-    model = service.model(asked.model)
+    model, context = service.model(asked.model), asked.told_context()
     if asked.notify is not None and asked.notify not in desk.settings.webhooks:
         available = sorted(desk.settings.webhooks)
         raise OptionError(
@@ -194,7 +198,7 @@ def _order(service: Service, desk: JobDesk, asked: JobOptions) -> Order:
         series_uid=asked.series_uid,
         allow_repairs=tuple(sorted(set(asked.allow_repairs))),
         notify=asked.notify,
-        context_sha256=asked.context and hashlib.sha256(asked.context.canonical_json()).hexdigest(),
+        context_sha256=None if context is None else hashlib.sha256(context).hexdigest(),
     )
 
 

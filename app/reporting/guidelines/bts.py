@@ -1,9 +1,9 @@
 """British Thoracic Society 2015: nodules of adults, found in whichever way.
 
-Callister MEJ et al., Thorax 2015;70(Suppl 2):ii1-ii54. Sizes and the 3-month CT are from PMC6784443 and the comparison of
-guidelines in Thorax (table 1 of 189438); the 10 % threshold of the Brock model, and what is done after the CTs at 3 and 12
-months, are partly from memory and to be checked against the guideline. The Herder model, which follows PET/CT, is not
-implemented, nor are nodules that look like lymph nodes of a fissure.
+Callister MEJ et al., Thorax 2015;70(Suppl 2):ii1-ii54. Sizes and the 3-month CT are from PMC6784443 and the
+comparison of guidelines in Thorax (table 1 of 189438); the 10 % threshold of the Brock model, and what is done after
+the CTs at 3 and 12 months, are partly from memory and to be checked against the guideline. The Herder model, which
+follows PET/CT, is not implemented, nor are nodules that look like lymph nodes of a fissure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from app.reporting.risk import BrockRisk
 
 BTS = Guideline(
     "bts_2015",
-    "Callister MEJ et al., Thorax 2015;70(Suppl 2):ii1-ii54 (British Thoracic Society). Partly as in secondary sources.",
+    "Callister MEJ et al., Thorax 2015;70(Suppl 2):ii1-ii54 (British Thoracic Society); partly by secondary sources.",
 )
 ADULT_YEARS = 18
 BROCK_THRESHOLD = 0.10
@@ -63,6 +63,10 @@ def _outcome(
         return Undecided("Does not apply: it is for patients of 18 or more.")
     if nodule.lesion != "nodule":
         return Undecided("Does not apply: it is for nodules of the lung.")
+    return _of_an_adult(nodule, risks, growth)
+
+
+def _of_an_adult(nodule: NoduleFacts, risks: Sequence[BrockRisk], growth: Growth | None) -> Ruling | Undecided:
     if is_benign_looking(nodule):
         return Ruling("discharge", "bts-benign", "Benign calcification or fat.", "Discharge.")
     missing: tuple[MissingInput, ...] = ()
@@ -135,7 +139,9 @@ def _solid_followed(growth: Growth) -> Ruling:
         return Ruling("growing", "bts-growing", sentence, "Consider biopsy or further CT surveillance, as preferred.")
     if days is not None and days > BENIGN_DAYS:
         sentence = "After a year: doubling in more than 600 days."
-        return Ruling("growing_slowly", "bts-growing-slowly", sentence, "Consider discharge or further CT surveillance.")
+        return Ruling(
+            "growing_slowly", "bts-growing-slowly", sentence, "Consider discharge or further CT surveillance."
+        )
     if growth.measured_by == "volume":
         return Ruling("discharge", "bts-stable", "After a year: volume change below 25 %, or shrinking.", "Discharge.")
     sentence = "After a year: stable by diameter, which takes two years to be sure."
@@ -178,7 +184,9 @@ def _by_risk(risks: Sequence[BrockRisk], low: Ruling, high: Ruling) -> Ruling | 
 
 
 def _ends(risk: BrockRisk) -> tuple[float | None, float | None]:
-    return (risk.probability, risk.probability) if risk.probability is not None else risk.probability_range or (None, None)
+    return (
+        (risk.probability, risk.probability) if risk.probability is not None else risk.probability_range or (None, None)
+    )
 
 
 def _brock_used(outcome: Ruling | Undecided, risks: Sequence[BrockRisk]) -> dict[str, Any]:

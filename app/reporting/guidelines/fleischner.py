@@ -1,8 +1,8 @@
 """Fleischner Society 2017: nodules found by chance in adults of 35 or more without cancer or immunosuppression.
 
-MacMahon H et al., Radiology 2017;284:228-243 (10.1148/radiol.2017161659). The table is read from Radiopaedia (revision of
-2022-11) and radiology.ae/fleischner; what a solid component of 6 mm or more means, from PMC6784443. Typical perifissural nodules, and
-what is said of nodules on incomplete chest CTs, are not implemented.
+MacMahon H et al., Radiology 2017;284:228-243 (10.1148/radiol.2017161659). The table is read from Radiopaedia
+(revision of 2022-11) and radiology.ae/fleischner; what a solid component of 6 mm or more means, from PMC6784443.
+Typical perifissural nodules, and what is said of nodules on incomplete chest CTs, are not implemented.
 """
 
 from __future__ import annotations
@@ -165,7 +165,9 @@ def _subsolid(case: _Case) -> Ruling:
         return Ruling(f"subsolid_multiple_{size}", f"fl-subsolid-multiple-{_dashed(size)}", sentence, management)
     if case.nodule.kind == "ground_glass":
         management = (
-            _NOTHING if small else "CT after 6 to 12 months to see whether it stays; then CT every 2 years up to 5 years."
+            _NOTHING
+            if small
+            else "CT after 6 to 12 months to see whether it stays; then CT every 2 years up to 5 years."
         )
         sentence = f"Ground glass, single, {in_words}."
         return Ruling(f"ground_glass_single_{size}", f"fl-ground-glass-single-{_dashed(size)}", sentence, management)
@@ -179,12 +181,16 @@ def _part_solid(case: _Case) -> Ruling:
     """Single, 6 mm or more: after the first CT the solid component decides."""
     yearly = "if unchanged, with a solid component below 6 mm, CT every year for 5 years"
     work_up = "with a solid component of 6 mm or more, or one that grows, PET/CT, biopsy or resection"
-    solid_mm, missing = case.nodule.solid_diameter_mm, ()
+    solid_mm = case.nodule.solid_diameter_mm
+    missing: tuple[MissingInput, ...] = ()
     if solid_mm is None:
         missing = lacks(solid_diameter_mm="From 6 mm on it is highly suspicious.")
         ending, part = f"{yearly}; {work_up}", "of unknown solid component"
     elif half_up(solid_mm, 0) < SUSPICIOUS_SOLID_MM:
-        ending, part = f"{yearly}; should the solid component reach 6 mm or grow, PET/CT, biopsy or resection", "below 6 mm"
+        ending, part = (
+            f"{yearly}; should the solid component reach 6 mm or grow, PET/CT, biopsy or resection",
+            "below 6 mm",
+        )
     else:
         ending, part = f"if it stays, {work_up}", "of 6 mm or more"
     part = part if solid_mm is None else f"with a solid component {part}"

@@ -1,9 +1,9 @@
 """Lung-RADS v2022 for one nodule of a screening CT, by baseline rules and against an earlier CT.
 
-American College of Radiology, Lung-RADS v2022, November 2022; Christensen J et al., Chest 2024;165:738-753. The ACR's own
-table was not at hand: thresholds and volumes are those of v1.1 (NBK568579, Appendix A, Table 2), what v2022 changed is from
-secondary sources, and where a sentence says "from memory" not even that. To be checked against the ACR's document before
-any use beyond research.
+American College of Radiology, Lung-RADS v2022, November 2022; Christensen J et al., Chest 2024;165:738-753. The ACR's
+own table was not at hand: thresholds and volumes are those of v1.1 (NBK568579, Appendix A, Table 2), what v2022
+changed is from secondary sources, and where a sentence says "from memory" not even that. To be checked against the
+ACR's document before any use beyond research.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from app.reporting.nodule_facts import (
 
 LUNG_RADS = Guideline(
     "lung_rads_v2022",
-    "American College of Radiology, Lung-RADS v2022; Christensen J et al., Chest 2024;165:738-753. Table as in secondary "
-    "sources, not yet checked against the ACR's own.",
+    "American College of Radiology, Lung-RADS v2022; Christensen J et al., Chest 2024;165:738-753. Table as in "
+    "secondary sources, not yet checked against the ACR's own.",
 )
 _KINDS = ("solid", "part_solid", "ground_glass")
 _USED = (

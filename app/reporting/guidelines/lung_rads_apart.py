@@ -37,7 +37,9 @@ def _cyst(nodule: NoduleFacts) -> Ruling | Undecided:
             lacks(earlier="lung_rads_category; a reader applies the step down."),
         )
     if change in ("growing", "denser") and multilocular:
-        return ruling("4B", "lr-4b-cyst-multilocular", "A multilocular cyst that grows, divides further or turns denser.")
+        return ruling(
+            "4B", "lr-4b-cyst-multilocular", "A multilocular cyst that grows, divides further or turns denser."
+        )
     if change == "growing_wall":
         return ruling("4B", "lr-4b-cyst-wall", "A cyst whose wall has become thicker or nodular.")
     if change == "growing_cystic_part" and not multilocular:

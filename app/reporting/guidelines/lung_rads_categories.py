@@ -11,18 +11,20 @@ from app.reporting.nodule_facts import NoduleFacts, half_up, mean_diameter_0_1mm
 RANK: Mapping[str, int] = {"1": 1, "2": 2, "3": 3, "4A": 4, "4B": 5, "4X": 6}
 """From the least to the most suspicious."""
 
+_WORK_UP = (
+    "Work-up by a specialist: diagnostic CT, PET/CT, tissue sampling or referral, by probability of cancer and what else "
+    "the patient has."
+)
 MANAGEMENT: Mapping[str, str] = {
-    "0": "No category yet: fetch the earlier CT, repeat the low-dose CT, or, where infection is suspected, do so after 1 to "
-    "3 months.",
+    "0": "No category yet: fetch the earlier CT, repeat the low-dose CT, or, where infection is suspected, do so after "
+    "1 to 3 months.",
     "1": "Go on with yearly screening: low-dose CT in 12 months.",
     "2": "Go on with yearly screening: low-dose CT in 12 months.",
     "3": "Low-dose CT in 6 months.",
     "4A": "Low-dose CT in 3 months.",
     "4A, solid >= 8 mm": "Low-dose CT in 3 months; PET/CT may be considered, as something solid measures 8 mm or more.",
-    "4B": "Work-up by a specialist: diagnostic CT, PET/CT, tissue sampling or referral, by probability of cancer and what "
-    "else the patient has.",
-    "4X": "Work-up by a specialist: diagnostic CT, PET/CT, tissue sampling or referral, by probability of cancer and what "
-    "else the patient has.",
+    "4B": _WORK_UP,
+    "4X": _WORK_UP,
 }
 PROBABILITIES: Mapping[str, str] = {
     "1": "below 1 %", "2": "below 1 %", "3": "1 to 2 %", "4A": "5 to 15 %", "4B": "over 15 %", "4X": "over 15 %",

@@ -35,8 +35,12 @@ def followed_up(nodule: NoduleFacts, size: Size) -> Ruling | Undecided:
         )
     if change in ("stable", "decreased"):
         return _not_growing(nodule, size)
-    if nodule.kind == "ground_glass":
-        return _ground_glass_changed(nodule, size)
+    return _ground_glass_changed(nodule, size) if nodule.kind == "ground_glass" else _more_solid(nodule, size)
+
+
+def _more_solid(nodule: NoduleFacts, size: Size) -> Ruling | Undecided:
+    """A solid or part-solid nodule that is new or grows."""
+    change = change_of(nodule)
     if change == "slowly_growing":
         sentence = "A solid or part-solid nodule that grows slowly, by at most 1.5 mm in any 12 months."
         return ruling("4B", "lr-4b-slow-growth", sentence)
@@ -78,7 +82,9 @@ def _part_solid_baseline(nodule: NoduleFacts, size: Size) -> Ruling | Undecided:
     if solid is None:
         return _no_solid_component()
     if solid.reaches(T8):
-        return ruling("4B", "lr-4b-part-solid-baseline", "Part-solid with a solid component of 8 mm or more at baseline.")
+        return ruling(
+            "4B", "lr-4b-part-solid-baseline", "Part-solid with a solid component of 8 mm or more at baseline."
+        )
     if solid.reaches(T6):
         sentence = "Part-solid, 6 mm or more in total, with a solid component of 6 mm to below 8 mm at baseline."
         return ruling("4A", "lr-4a-part-solid-baseline", sentence)
@@ -109,7 +115,9 @@ def _new_or_growing_solid_component(nodule: NoduleFacts) -> Ruling | Undecided:
     if solid is None:
         return _no_solid_component()
     if solid.reaches(T4):
-        return ruling("4B", "lr-4b-solid-component", "Part-solid with a new or growing solid component of 4 mm or more.")
+        return ruling(
+            "4B", "lr-4b-solid-component", "Part-solid with a new or growing solid component of 4 mm or more."
+        )
     return ruling("4A", "lr-4a-solid-component", "Part-solid with a new or growing solid component below 4 mm.")
 
 
@@ -130,7 +138,9 @@ def _ground_glass_changed(nodule: NoduleFacts, size: Size) -> Ruling | Undecided
     if change == "slowly_growing":
         return ruling("2", "lr-2-ground-glass-slow", "Ground glass of 30 mm or more that is stable or grows slowly.")
     if _crossed(nodule, size):
-        return ruling("3", "lr-3-ground-glass-grown", "Ground glass that has reached 30 mm is classed anew by its size.")
+        return ruling(
+            "3", "lr-3-ground-glass-grown", "Ground glass that has reached 30 mm is classed anew by its size."
+        )
     return Undecided(
         "The table has no row for ground glass of 30 mm or more that was as large before and grows. A reader decides; "
         "doubling within a year is a reason for 4X."
