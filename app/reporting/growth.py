@@ -35,7 +35,8 @@ class Growth(Answer):
     )
     doubling_time_interval_days: tuple[float | None, float | None] | None = Field(
         description="95 % interval, from the intervals of both volumes taken as independent. A null end is open: "
-        "growth so slow that no bound can be given, none at all included. Null without both intervals, or when shrinking."
+        "growth so slow that no bound can be given, none at all included. Null without both intervals, when "
+        "shrinking or not significant."
     )
     is_significant: bool = Field(description="Whether the volume changed by 25 % or more.")
     reading: Reading = Field(

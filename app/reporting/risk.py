@@ -21,8 +21,8 @@ from app.reporting.nodule_facts import NoduleFacts, is_benign_looking
 
 BrockName = Literal["brock_full_2a", "brock_full_2b"]
 MEANING = (
-    "Probability that a nodule like this turned out to be lung cancer while the study followed its participants, smokers "
-    "and former smokers in screening; how well it fits other patients is another question."
+    "Probability that a nodule like this turned out to be lung cancer while the study followed its participants, "
+    "smokers and former smokers in screening; how well it fits other patients is another question."
 )
 SOURCE = "McWilliams A et al., N Engl J Med 2013;369:910-919 (PanCan); coefficients as in PMC6717521, Table 2, for 2b."
 STUDY_AGES = (50.0, 75.0)

@@ -12,8 +12,8 @@ RANK: Mapping[str, int] = {"1": 1, "2": 2, "3": 3, "4A": 4, "4B": 5, "4X": 6}
 """From the least to the most suspicious."""
 
 _WORK_UP = (
-    "Work-up by a specialist: diagnostic CT, PET/CT, tissue sampling or referral, by probability of cancer and what else "
-    "the patient has."
+    "Work-up by a specialist: diagnostic CT, PET/CT, tissue sampling or referral, by probability of cancer and "
+    "what else the patient has."
 )
 MANAGEMENT: Mapping[str, str] = {
     "0": "No category yet: fetch the earlier CT, repeat the low-dose CT, or, where infection is suspected, do so after "

@@ -164,6 +164,7 @@ def _not_growing(nodule: NoduleFacts, size: Size) -> Ruling | Undecided:
 
 
 def _stepped_down(earlier: EarlierNodule, by_size: Ruling | Undecided) -> Ruling | Undecided:
+    """That 4A steps down to 3 is from memory, to be checked against the ACR's table."""
     category, days = earlier.lung_rads_category, earlier.interval_days
     if category == "3" and days >= _SIX_MONTHS_DAYS:
         return ruling("2", "lr-2-stepped-down", "Category 3, stable or decreased at the CT after 6 months.")
