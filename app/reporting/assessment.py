@@ -106,10 +106,10 @@ def facts_of(nodule: Nodule) -> NoduleFacts:
     facts = {
         "id": nodule.id,
         "kind": nodule.kind,
-        "long_axis_mm": _measured(nodule.long_axis_mm),
-        "short_axis_mm": _measured(nodule.short_axis_mm),
-        "solid_diameter_mm": nodule.solid_diameter_mm,
-        "volume_mm3": _measured(nodule.volume_mm3),
+        "long_axis_mm": _measured(nodule.long_axis_mm, 3),
+        "short_axis_mm": _measured(nodule.short_axis_mm, 3),
+        "solid_diameter_mm": None if nodule.solid_diameter_mm is None else round(nodule.solid_diameter_mm, 3),
+        "volume_mm3": _measured(nodule.volume_mm3, 1),
         "volume_interval_mm3": nodule.volume_interval_mm3,
         "lobe": location.lobe if location else None,
         "is_spiculated": nodule.is_spiculated,
@@ -120,9 +120,9 @@ def facts_of(nodule: Nodule) -> NoduleFacts:
     return NoduleFacts.model_construct(**cast("dict[str, Any]", facts))
 
 
-def _measured(value: float) -> float | None:
-    """Nothing has no size."""
-    return value if value > 0 else None
+def _measured(value: float, digits: int) -> float | None:
+    """As the answer shows it, so that it can be followed from the answer; nothing has no size."""
+    return round(value, digits) or None
 
 
 def _assess(nodules: Sequence[NoduleFacts], context: ClinicalContext, told_count: int | None) -> Assessment:

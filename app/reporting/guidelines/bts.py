@@ -57,19 +57,19 @@ def bts(
 def _outcome(
     nodule: NoduleFacts, context: ClinicalContext, risks: Sequence[BrockRisk], growth: Growth | None
 ) -> Ruling | Undecided:
-    if context.age_years is None:
-        return Undecided("It is not told whether it applies: age_years missing.", lacks(age_years="It is for adults."))
-    if context.age_years < ADULT_YEARS:
+    if context.age_years is not None and context.age_years < ADULT_YEARS:
         return Undecided("Does not apply: it is for patients of 18 or more.")
     if nodule.lesion != "nodule":
         return Undecided("Does not apply: it is for nodules of the lung.")
-    return _of_an_adult(nodule, risks, growth)
-
-
-def _of_an_adult(nodule: NoduleFacts, risks: Sequence[BrockRisk], growth: Growth | None) -> Ruling | Undecided:
-    if is_benign_looking(nodule):
+    missing = lacks(age_years="It is for adults.") if context.age_years is None else ()
+    if is_benign_looking(nodule) and not missing:
         return Ruling("discharge", "bts-benign", "Benign calcification or fat.", "Discharge.")
-    missing: tuple[MissingInput, ...] = ()
+    return _of_an_adult(nodule, risks, growth, missing)
+
+
+def _of_an_adult(
+    nodule: NoduleFacts, risks: Sequence[BrockRisk], growth: Growth | None, missing: tuple[MissingInput, ...]
+) -> Ruling | Undecided:
     if nodule.volume_mm3 is None and nodule.long_axis_mm is None:
         missing += lacks(volume_mm3="The size decides.", long_axis_mm="The size decides, where no volume is told.")
     if nodule.kind is None:

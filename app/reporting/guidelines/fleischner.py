@@ -42,6 +42,12 @@ _SIZES: dict[SizeClass, str] = {
     "below_6_mm": "below 6 mm (100 mm3)", "6_to_8_mm": "6 to 8 mm (100 to 250 mm3)",
     "above_8_mm": "above 8 mm (250 mm3)",
 }  # fmt: skip
+_APPLIES = {
+    "setting": "Fleischner 2017 is for incidental nodules only.",
+    "age_years": "Fleischner 2017 is for patients of 35 years or more.",
+    "known_cancer": "Fleischner 2017 is not for patients with cancer.",
+    "immunosuppressed": "Fleischner 2017 is not for immunosuppressed patients.",
+}
 _USED = ("kind", "long_axis_mm", "short_axis_mm", "volume_mm3", "solid_diameter_mm")
 
 
@@ -84,7 +90,7 @@ def _outcome(nodule: NoduleFacts, context: ClinicalContext, same_family_count: i
     if refusal is not None:
         return refusal
     size = size_class(nodule)
-    missing: tuple[MissingInput, ...] = ()
+    missing = lacks(**{name: why for name, why in _APPLIES.items() if getattr(context, name) is None})
     if size is None:
         missing += lacks(long_axis_mm="The size decides.", short_axis_mm="The size decides.")
     if nodule.kind is None:
@@ -118,18 +124,7 @@ def _not_applicable(nodule: NoduleFacts, context: ClinicalContext) -> Undecided 
         )
         if applies
     ]
-    if reasons:
-        return Undecided(f"Does not apply: {'; '.join(reasons)}.")
-    whys = {
-        "setting": "Fleischner 2017 is for incidental nodules only.",
-        "age_years": "Fleischner 2017 is for patients of 35 years or more.",
-        "known_cancer": "Fleischner 2017 is not for patients with cancer.",
-        "immunosuppressed": "Fleischner 2017 is not for immunosuppressed patients.",
-    }
-    missing = {name: why for name, why in whys.items() if getattr(context, name) is None}
-    if missing:
-        return Undecided(f"It is not told whether it applies: {', '.join(missing)} missing.", lacks(**missing))
-    return None
+    return Undecided(f"Does not apply: {'; '.join(reasons)}.") if reasons else None
 
 
 def _solid(case: _Case) -> Ruling:

@@ -61,8 +61,14 @@ def screening_refusal(context: ClinicalContext) -> Undecided | None:
 
 def _outcome(nodule: NoduleFacts, context: ClinicalContext) -> Ruling | Undecided:
     refusal = screening_refusal(context)
-    if refusal is not None:
-        return refusal
+    if refusal is None:
+        return _in_screening(nodule, context)
+    if context.setting is None:  # what else would be asked, too
+        return replace(refusal, missing=(*refusal.missing, *_in_screening(nodule, context).missing))
+    return refusal
+
+
+def _in_screening(nodule: NoduleFacts, context: ClinicalContext) -> Ruling | Undecided:
     apart = _benign(nodule) or ruled_apart(nodule)
     if apart is not None:
         return _with_suspicion(apart, nodule)
