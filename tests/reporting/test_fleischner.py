@@ -44,7 +44,13 @@ def test_solid(mm: float, count: int, low: str, high: str) -> None:
     ("kind", "mm", "count", "expected", "category"),
     [
         ("ground_glass", 5.49, 1, "No routine", "ground_glass_single_below_6_mm"),
-        ("ground_glass", 5.5, 1, "every 2 years up to 5", "ground_glass_single_6_mm_or_more"),
+        (
+            "ground_glass",
+            5.5,
+            1,
+            "6 to 12 months to see whether it stays; then CT every 2 years up to 5",
+            "ground_glass_single_6_mm_or_more",
+        ),
         ("part_solid", 5.49, 1, "No routine", "part_solid_single_below_6_mm"),
         ("part_solid", 5.5, 1, "3 to 6 months", "part_solid_single_6_mm_or_more"),
         ("ground_glass", 5.49, 2, "2 and 4 years", "subsolid_multiple_below_6_mm"),

@@ -92,6 +92,7 @@ def test_diameters_where_a_volume_is_missing() -> None:
     found = growth_of(nodule(mm=8, volume_mm3=268, earlier={"interval_days": 90, "mean_diameter_mm": 6}))
     assert found is not None
     assert (found.measured_by, found.doubling_time_days) == ("mean_diameter", pytest.approx(72.28, abs=0.005))
+    assert found.volume_change_fraction == pytest.approx((8 / 6) ** 3 - 1)
     assert growth_of(nodule(mm=8)) is None
     assert growth_of(nodule(earlier={"interval_days": 90, "mean_diameter_mm": 6})) is None
 

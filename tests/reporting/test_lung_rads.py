@@ -313,6 +313,25 @@ def test_inputs_used_are_those_that_were_told() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("now", "before", "expected"), [(268, 267, "4A"), (268, 267.5, None), (267, 250, None)])
+def test_a_threshold_that_is_reached_by_volume(now: float, before: float, expected: str | None) -> None:
+    earlier = {"interval_days": 365, "volume_mm3": before}
+    assert category(base=FOLLOW_UP, volume_mm3=now, change="stable", earlier=earlier) == expected
+
+
+@pytest.mark.parametrize(
+    ("facts", "phrase"),
+    [
+        ({"mm": 5}, "in 12 months"), ({"mm": 20, "has_fat": True}, "in 12 months"), ({"mm": 7}, "in 6 months"),
+        ({"mm": 9}, "in 3 months"), ({"mm": 15}, "Work-up"), ({"mm": 9, "is_spiculated": True}, "Work-up"),
+    ],
+)  # fmt: skip
+def test_the_next_step(facts: dict[str, Any], phrase: str) -> None:
+    answer = lung_rads(nodule(**facts), SCREENING)
+    assert phrase in (answer.management or "")
+    assert any("turn out malignant" in note for note in answer.notes)
+
+
 def exam(*sizes_mm: float, base: Any = SCREENING, **facts: Any) -> GuidelineAnswer:
     nodules = [nodule(id=f"n{number}", mm=mm, **facts) for number, mm in enumerate(sizes_mm)]
     return lung_rads_of_exam([(one.id, lung_rads(one, base)) for one in nodules], base)
@@ -325,6 +344,21 @@ def test_the_most_suspicious_nodule_is_the_exams() -> None:
     assert "n1, by lr-4a-solid-baseline" in answer.rule.sentence
     assert answer.management == lung_rads(nodule(mm=9.0), SCREENING).management
     assert exam().category == "1"
+
+
+@pytest.mark.parametrize(
+    "pair", [(("1", 0), ("2", 5)), (("2", 5), ("3", 7)), (("3", 7), ("4A", 9)), (("4A", 9), ("4B", 15))]
+)
+def test_each_category_outweighs_the_one_before(pair: Any) -> None:
+    def of(name: str, mm: float) -> tuple[str, GuidelineAnswer]:
+        return name, lung_rads(nodule(mm=mm or 20, has_fat=None if mm else True), SCREENING)
+
+    (low, high) = (of(*one) for one in pair)
+    assert (low[1].category, high[1].category) == (low[0], high[0])
+    for order in ([low, high], [high, low]):
+        assert lung_rads_of_exam(order, SCREENING).category == high[0]
+    worst = ("4X", lung_rads(nodule(mm=9, is_spiculated=True), SCREENING))
+    assert lung_rads_of_exam([high, worst, low], SCREENING).category == "4X"
 
 
 def test_an_open_nodule_leaves_the_exam_open_unless_nothing_can_be_worse() -> None:
@@ -340,6 +374,7 @@ def test_an_open_nodule_leaves_the_exam_open_unless_nothing_can_be_worse() -> No
 @pytest.mark.parametrize("why", ["prior_being_located", "lungs_not_evaluable", "suspected_infection"])
 def test_an_incomplete_exam_is_0(why: str) -> None:
     assert exam(9.0, base=context(SCREENING, incomplete_because=why)).category == "0"
+    assert exam(base=context(SCREENING, incomplete_because=why)).rule is not None
 
 
 def test_an_exam_outside_of_screening_has_no_category() -> None:
