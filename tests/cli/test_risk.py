@@ -5,6 +5,10 @@ import subprocess
 import sys
 
 from app.cli.exits import ExitCode
+from app.phantom.chest import phantom_ct
+from app.phantom.dicom_headers import PhantomPatient
+from app.phantom.dicom_series import write_dicom_series
+from app.phantom.nodules import NoduleSpec
 
 NODULE = {"kind": "solid", "long_axis_mm": 9.0, "short_axis_mm": 8.0, "lobe": "upper", "is_spiculated": False}
 
@@ -56,3 +60,22 @@ def test_the_context_of_a_scan_is_read_before_the_scan(run, tmp_path, on_tiny_mo
     refused = run("analyse", tmp_path, "--context", wrong)
     assert refused.exit_code == ExitCode.USAGE
     assert "age_years" in refused.stderr
+
+
+def test_a_scan_with_its_context_and_age_and_sex_from_the_headers(run, tmp_path, on_tiny_model):
+    nodules = [NoduleSpec(diameter_mm=16.0)]
+    scan = phantom_ct(shape_zyx=(80, 96, 96), spacing_zyx_mm=(4.0, 4.0, 4.0), nodules=nodules, noise_hu=5.0).volume
+    series = tmp_path / "series"
+    write_dicom_series(scan, series, patient=PhantomPatient(sex="F", age="063Y"))
+    told = tmp_path / "context.json"
+    told.write_text(json.dumps({"from_headers": True, "setting": "screening"}))
+    assessment = json.loads(run("analyse", series, "--context", told, "--json").stdout)["assessment"]
+    assert assessment["inputs_from_headers"] == ["age_years", "sex"]
+    assert assessment["nodules"]
+    for nodule in assessment["nodules"]:
+        assert nodule["brock"][0]["inputs_used"].items() >= {"age_years": 63.0, "sex": "female"}.items()
+    shown = run("analyse", series, "--context", told).stdout
+    assert "Lung-RADS of the exam: " in shown
+    bare = run("analyse", series, "--json").stdout
+    assert "63.0" not in json.dumps(json.loads(bare)["assessment"])
+    assert "female" not in bare
