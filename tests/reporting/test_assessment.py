@@ -138,6 +138,8 @@ def test_a_grown_nodule_has_its_doubling_time_with_an_interval() -> None:
         {"nodules": [], "context": {"from_headers": True}},
         {"nodules": [{"short_axis_mm": 8, "long_axis_mm": 7}]},
         {"nodules": [{"volume_mm3": 10, "volume_interval_mm3": [11, 12]}]},
+        {"nodules": [{"volume_interval_mm3": [12, 11]}]},
+        {"nodules": [{"earlier": {"interval_days": 9, "volume_mm3": 13, "volume_interval_mm3": [11, 12]}}]},
         {"nodules": [{"change": "new", "earlier": {"interval_days": 90}}]},
         {"nodules": [{"long_axis_mm": 0}]},
         {"nodules": [{"long_axis_mm": float("nan")}]},

@@ -48,6 +48,18 @@ def test_by_size(facts: dict[str, Any], expected: str) -> None:
     assert rule(**facts) == expected
 
 
+def test_inputs_used_are_those_that_were_told() -> None:
+    followed = asked(volume_mm3=200, earlier={"interval_days": 100, "volume_mm3": 100})
+    assert followed.inputs_used == {
+        "age_years": 60.0, "kind": "solid", "volume_mm3": 200.0, "volume_change_fraction": 1.0, "interval_days": 100.0,
+        "doubling_time_days": pytest.approx(100),
+    }  # fmt: skip
+    by_risk = asked(KNOWN, long_axis_mm=8.0, lobe="lower")
+    assert by_risk.inputs_used.keys() == {
+        "age_years", "kind", "long_axis_mm", "brock_full_2b_probability", "brock_full_2a_probability",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("size", [{"volume_mm3": 300}, {"long_axis_mm": 8.0}], ids=str)
 def test_from_8_mm_or_300_mm3_on_the_risk_decides(size: dict[str, Any]) -> None:
     facts = {"long_axis_mm": 8.0, "lobe": "lower", **size}

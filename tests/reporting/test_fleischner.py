@@ -134,6 +134,13 @@ def test_size_and_kind_are_needed(facts: dict[str, Any], missing: set[str] | Non
     assert names(answer.inputs_missing) == (missing or {"long_axis_mm", "short_axis_mm"})
 
 
+def test_inputs_used_are_those_that_were_told() -> None:
+    assert fleischner(nodule(mm=7.4), INCIDENTAL, 2).inputs_used == {
+        "setting": "incidental", "age_years": 60.0, "known_cancer": False, "immunosuppressed": False, "kind": "solid",
+        "long_axis_mm": 7.4, "short_axis_mm": 7.4, "nodules_of_its_family": 2, "mean_diameter_mm": 7,
+    }  # fmt: skip
+
+
 def test_told_risk_factors_are_listed_and_not_weighed() -> None:
     known = context(INCIDENTAL, emphysema=True, smoking={"status": "current"}, family_history_lung_cancer=False)
     answer = fleischner(nodule(mm=7, lobe="upper"), known, 1)

@@ -19,11 +19,15 @@ PART, GLASS = "part_solid", "ground_glass"
 
 
 def category(*, base: Any = SCREENING, **facts: Any) -> str | None:
-    return lung_rads(nodule(**facts), base).category
+    answer = lung_rads(nodule(**facts), base)
+    assert answer.rule is None or answer.rule.id.startswith(f"lr-{(answer.category or '').lower()}-")
+    return answer.category
 
 
 def followed(change: str, **facts: Any) -> GuidelineAnswer:
-    return lung_rads(nodule(change=change, **facts), FOLLOW_UP)
+    answer = lung_rads(nodule(change=change, **facts), FOLLOW_UP)
+    assert answer.rule is None or answer.rule.id.startswith(f"lr-{(answer.category or '').lower()}-")
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -138,6 +142,7 @@ def test_a_new_solid_component_is_read_from_the_measurements() -> None:
 
     assert seen(3.9, 0) == "4A"
     assert seen(4.0, 0) == "4B"
+    assert seen(1.0, 0) == "4A"  # new, though it is less than growth
     assert seen(5.0, 3.4) == "4B"
     assert seen(5.0, 3.5) is None  # grows by 1.5 mm, so not: then the earlier category decides
 
@@ -170,10 +175,22 @@ def test_new_or_growing_is_at_least_as_suspicious_as_baseline(change: str, tenth
 
 @pytest.mark.parametrize(
     ("long_mm", "short_mm", "expected"),
-    [(8.0, 7.9, 8.0), (7.95, 7.95, 8.0), (7.94, 7.94, 7.9), (6.05, 5.85, 6.0), (6.04, 5.84, 5.9), (9.1, 7.4, 8.3)],
+    [
+        (8.0, 7.9, 8.0),
+        (7.95, 7.95, 8.0),
+        (7.94, 7.94, 7.9),
+        (6.05, 5.85, 6.0),
+        (6.04, 5.84, 5.9),
+        (9.1, 7.4, 8.3),
+        (7.9, 7.95, 8.0),
+        (7.95, 7.9, 8.0),
+    ],
 )
 def test_the_mean_diameter_is_rounded_as_the_guideline_asks(long_mm: float, short_mm: float, expected: float) -> None:
     assert mean_diameter_0_1mm(NoduleFacts(long_axis_mm=long_mm, short_axis_mm=short_mm)) == expected
+    # One axis alone gives no mean.
+    assert mean_diameter_0_1mm(NoduleFacts(long_axis_mm=long_mm, mean_diameter_mm=expected)) == expected
+    assert mean_diameter_0_1mm(NoduleFacts(long_axis_mm=long_mm)) is None
 
 
 @pytest.mark.parametrize(
@@ -374,7 +391,9 @@ def test_an_open_nodule_leaves_the_exam_open_unless_nothing_can_be_worse() -> No
 @pytest.mark.parametrize("why", ["prior_being_located", "lungs_not_evaluable", "suspected_infection"])
 def test_an_incomplete_exam_is_0(why: str) -> None:
     assert exam(9.0, base=context(SCREENING, incomplete_because=why)).category == "0"
-    assert exam(base=context(SCREENING, incomplete_because=why)).rule is not None
+    rule = exam(base=context(SCREENING, incomplete_because=why)).rule
+    assert rule is not None
+    assert rule.id == "lr-0-incomplete"
 
 
 def test_an_exam_outside_of_screening_has_no_category() -> None:
