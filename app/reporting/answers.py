@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -77,8 +77,6 @@ class Guideline:
 
     name: GuidelineName
     source: str
-    notes: tuple[str, ...] = field(default=())
-    """Said with every answer."""
 
     def answer(
         self, outcome: Ruling | Undecided, used: Mapping[str, Any], missing: Sequence[MissingInput] = ()
@@ -94,7 +92,7 @@ class Guideline:
             inputs_used=dict(used),
             inputs_missing=list(lacking.values()),
             cannot_be_assigned=outcome.reason if isinstance(outcome, Undecided) else None,
-            notes=[*outcome.notes, *self.notes],
+            notes=list(outcome.notes),
             source=self.source,
         )
 

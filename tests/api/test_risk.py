@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from app.reporting.assessment import Assessment
 from app.reporting.risk_examples import RISK_EXAMPLES
 from app.settings import Settings
 from tests.api.standins import Recorder
+
+JSON = {"content-type": "application/json"}
 
 
 @pytest.mark.parametrize("name", RISK_EXAMPLES)
@@ -52,6 +55,16 @@ def test_what_does_not_fit_is_named(client: TestClient, told: dict[str, Any], fi
     assert problem["code"] == "invalid_request"
     assert field in [fault["field"] for fault in problem["errors"]]
     assert "Doe" not in answer.text
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
+def test_a_body_over_the_limit_is_refused(client: TestClient, content_type: str) -> None:
+    answer = client.post("/v1/risk", content=b" " * (2 << 20), headers={"content-type": content_type})
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    told = json.dumps(RISK_EXAMPLES["grown"][1]).encode()
+    padded = told + b" " * ((1 << 20) - len(told))
+    accepted, refused = (client.post("/v1/risk", content=c, headers=JSON) for c in (padded, padded + b" "))
+    assert (accepted.status_code, refused.status_code) == (200, 413)
 
 
 def test_the_description_has_the_examples_and_the_units() -> None:

@@ -7,17 +7,18 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 
 from app.api.problems import problem_responses
+from app.api.small_body import SmallBodyRoute
 from app.reporting.assessment import Assessment, RiskRequest, assess
 from app.reporting.risk_examples import RISK_EXAMPLES
 
-router = APIRouter(tags=["analysis"])
+router = APIRouter(tags=["analysis"], route_class=SmallBodyRoute)
 
 
 @router.post(
     "/v1/risk",
     summary="Risk and guidelines for given nodules",
     response_description="Brock, growth, Lung-RADS, Fleischner and BTS, each with its inputs and what it lacked.",
-    responses=problem_responses(422),
+    responses=problem_responses(413, 422),
 )
 def assess_nodules(
     request: Annotated[

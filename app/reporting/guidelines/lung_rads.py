@@ -1,9 +1,9 @@
 """Lung-RADS v2022 for one nodule of a screening CT, by baseline rules and against an earlier CT.
 
 American College of Radiology, Lung-RADS v2022, November 2022; Christensen J et al., Chest 2024;165:738-753. The ACR's
-own table was not at hand: thresholds and volumes are those of v1.1 (NBK568579, Appendix A, Table 2), what v2022
-changed is from secondary sources, and where a sentence says "from memory" not even that. To be checked against the
-ACR's document before any use beyond research.
+own table was not at hand: thresholds and volumes are those of v1.1 (NBK568579, Appendix A, Table 2), what v2022 changed
+is from secondary sources, some of it from memory; docs/guidelines.md says which. To be checked against the ACR's
+document before any use beyond research.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 from app.reporting.answers import Guideline, GuidelineAnswer, MissingInput, Ruling, Undecided, lacks
 from app.reporting.clinical_context import ClinicalContext
 from app.reporting.guidelines.lung_rads_apart import ruled_apart
-from app.reporting.guidelines.lung_rads_categories import MANAGEMENT, T8, Size, ruling
+from app.reporting.guidelines.lung_rads_categories import MANAGEMENT, T8, T10, Size, ruling
 from app.reporting.guidelines.lung_rads_sizes import baseline, followed_up
 from app.reporting.nodule_facts import (
     NoduleFacts,
@@ -140,7 +140,7 @@ def _benign(nodule: NoduleFacts) -> Ruling | None:
 
 def _juxtapleural(nodule: NoduleFacts, size: Size) -> Ruling | tuple[MissingInput, ...]:
     """Category 2 for what looks like a lymph node of the pleura; else what would have to be told for it."""
-    small = not size.reaches_10mm and nodule.kind == "solid" and change_of(nodule) not in ("growing", "slowly_growing")
+    small = not size.reaches(T10) and nodule.kind == "solid" and change_of(nodule) not in ("growing", "slowly_growing")
     if not small or nodule.is_juxtapleural is not True or nodule.is_spiculated:
         return ()
     if nodule.is_smooth and nodule.shape in ("oval", "lentiform", "triangular"):

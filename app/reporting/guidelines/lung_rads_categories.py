@@ -72,11 +72,6 @@ class Size:
         return (self.volume_mm3 or 0.0) >= threshold.mm3
 
     @property
-    def reaches_10mm(self) -> bool:
-        """Too large for a juxtapleural nodule of category 2."""
-        return self.reaches(T10)
-
-    @property
     def thresholds_reached(self) -> int:
         """How many thresholds of the table it reaches."""
         return sum(self.reaches(threshold) for threshold in ALL_THRESHOLDS)
