@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from app.reporting.answers import MissingInput, lacks
 from app.reporting.clinical_context import Input, Told
 
 Kind = Literal["solid", "part_solid", "ground_glass", "calcified"]
@@ -106,6 +107,12 @@ def mean_diameter_whole_mm(nodule: NoduleFacts) -> int | None:
     if nodule.long_axis_mm is not None and nodule.short_axis_mm is not None:
         return int(half_up((nodule.long_axis_mm + nodule.short_axis_mm) / 2, 0))
     return None if nodule.mean_diameter_mm is None else int(half_up(nodule.mean_diameter_mm, 0))
+
+
+def missing_axes(nodule: NoduleFacts) -> tuple[MissingInput, ...]:
+    """What a mean diameter lacks."""
+    axes = [name for name in ("long_axis_mm", "short_axis_mm") if getattr(nodule, name) is None]
+    return lacks(**dict.fromkeys(axes, "The size decides."))
 
 
 def is_benign_looking(nodule: NoduleFacts) -> bool:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from app.api.example_result import example_result
 from app.api.schemas import AnalysisResult, result_from_findings
 from app.imaging.patient_attributes import PatientAttributes, patient_attributes
 from app.inference.findings import Location
@@ -69,6 +70,22 @@ def test_the_assessment_can_be_followed_from_the_figures_of_the_answer() -> None
         volume_mm3=shown.volume_mm3, lobe="upper", is_spiculated=False, is_juxtapleural=False,
     )  # fmt: skip
     assert assess(RiskRequest(context=FULL, nodules=[told])).nodules == result.assessment.nodules
+
+
+def facts_of_answer(nodule: dict[str, Any]) -> NoduleFacts:
+    """What the figures of an answer say of a nodule."""
+    location = nodule.get("location") or {}
+    facts = {name: nodule[name] for name in NoduleFacts.model_fields if nodule.get(name) is not None}
+    facts |= {name: location[name] for name in ("lobe", "is_juxtapleural") if location.get(name) is not None}
+    return NoduleFacts.model_validate(facts | ({"has_fat": True} if "fat" in nodule.get("signs", ()) else {}))
+
+
+def test_the_example_of_the_description_is_assessed_as_the_service_would() -> None:
+    example = example_result()
+    told = RiskRequest(nodules=[facts_of_answer(nodule) for nodule in example["nodules"]])
+    shown = example["assessment"]
+    assert assess(told).model_dump(mode="json") == {**shown, "notes": []}
+    assert shown["notes"] == assess_findings(make_findings()).notes
 
 
 def test_nodules_come_in_the_order_of_the_answer_and_are_counted() -> None:

@@ -12,7 +12,14 @@ from typing import Literal
 
 from app.reporting.answers import Guideline, GuidelineAnswer, MissingInput, Ruling, Undecided, lacks
 from app.reporting.clinical_context import ClinicalContext
-from app.reporting.nodule_facts import NoduleFacts, half_up, is_benign_looking, mean_diameter_whole_mm, told
+from app.reporting.nodule_facts import (
+    NoduleFacts,
+    half_up,
+    is_benign_looking,
+    mean_diameter_whole_mm,
+    missing_axes,
+    told,
+)
 
 FLEISCHNER = Guideline("fleischner_2017", "MacMahon H et al., Radiology 2017;284:228-243 (Fleischner Society).")
 LEAST_AGE_YEARS = 35
@@ -92,7 +99,7 @@ def _outcome(nodule: NoduleFacts, context: ClinicalContext, same_family_count: i
     size = size_class(nodule)
     missing = lacks(**{name: why for name, why in _APPLIES.items() if getattr(context, name) is None})
     if size is None:
-        missing += lacks(long_axis_mm="The size decides.", short_axis_mm="The size decides.")
+        missing += missing_axes(nodule)
     if nodule.kind is None:
         missing += lacks(kind="Solid and subsolid nodules have rules of their own.")
     if size is None or missing:

@@ -20,6 +20,7 @@ from app.reporting.nodule_facts import (
     change_of,
     is_benign_looking,
     mean_diameter_0_1mm,
+    missing_axes,
     solid_component_change_of,
     told,
 )
@@ -102,8 +103,7 @@ def _by_kind(nodule: NoduleFacts, context: ClinicalContext) -> Ruling | Undecide
 def _by_size(nodule: NoduleFacts, context: ClinicalContext) -> Ruling | Undecided:
     size = Size.of(nodule)
     if size is None:
-        needed = lacks(long_axis_mm="The size decides.", short_axis_mm="The size decides.")
-        return Undecided("Neither both axes, nor a mean diameter, nor a volume is told.", needed)
+        return Undecided("Neither both axes, nor a mean diameter, nor a volume is told.", missing_axes(nodule))
     juxtapleural = _juxtapleural(nodule, size)
     if isinstance(juxtapleural, Ruling):
         return juxtapleural
