@@ -18,6 +18,7 @@ from app.inference.pipeline import AnalysisOptions
 from app.jobs.installation import Jobs, work
 from app.jobs.records import Order
 from app.jobs.runner import AnalyseOrder
+from app.reporting.clinical_context import ClinicalContext
 from app.settings import Settings
 
 
@@ -81,6 +82,7 @@ async def worker_beside(service: Service, jobs: Jobs, *, wanted: bool) -> AsyncI
         await hosting
 
 
-def rendered(findings: Findings) -> bytes:
-    """The document that is stored."""
-    return result_from_findings(findings).model_dump_json().encode()
+def rendered(findings: Findings, context: bytes | None) -> bytes:
+    """The document that is stored; ``context`` as the job keeps it."""
+    told = None if context is None else ClinicalContext.model_validate_json(context)
+    return result_from_findings(findings, told).model_dump_json().encode()

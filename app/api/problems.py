@@ -199,8 +199,9 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
 HTTP_PROBLEMS: Mapping[int, ProblemKind] = {
     404: PROBLEMS[NotFound],
     405: ProblemKind("method_not_allowed", 405, "Method not allowed", "The Allow header lists what is."),
+    413: PROBLEMS[errors.UploadTooLarge],
 }
-"""What the router itself refuses."""
+"""What routes refuse before a handler is called."""
 
 _CLIENT_CLOSED_REQUEST = ProblemKind("client_hung_up", 499, "Client closed the connection", "")
 

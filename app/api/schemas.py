@@ -12,6 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.imaging import acceptance as report
 from app.inference import findings as found
+from app.reporting.assessment import Assessment, assess_findings
+from app.reporting.clinical_context import ClinicalContext
 
 SCHEMA_VERSION = "1.0"
 
@@ -184,15 +186,18 @@ class AnalysisResult(_Answer):
     malignancy_meaning: str = Field(description="What malignancy_probability was trained to mean.")
     timings_s: dict[str, float] = Field(description="Seconds in each stage of the analysis.")
     nodules: tuple[Nodule, ...] = Field(description="By falling probability; empty when none was found.")
+    assessment: Assessment = Field(description="Risk and guidelines; what it lacked is in its `inputs_missing`.")
 
 
-def result_from_findings(findings: found.Findings) -> AnalysisResult:
+def result_from_findings(findings: found.Findings, context: ClinicalContext | None = None) -> AnalysisResult:
     """The public form of what the pipeline found.
 
     Parameters
     ----------
     findings
         What `app.inference.pipeline.analyse` returned.
+    context
+        What the request tells of patient and exam.
 
     Returns
     -------
@@ -211,6 +216,7 @@ def result_from_findings(findings: found.Findings) -> AnalysisResult:
         malignancy_meaning=findings.malignancy_meaning,
         timings_s={stage: round(seconds, 4) for stage, seconds in findings.timings_s.items()},
         nodules=tuple(_nodule(n) for n in sorted(findings.nodules, key=lambda n: -n.probability)),
+        assessment=assess_findings(findings, context),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import analyse, demo, doctor, models, phantom, serve, worker
+from app.cli import analyse, demo, doctor, models, phantom, risk, serve, worker
 from app.cli.exits import EXIT_CODES_HELP
 
 
@@ -26,6 +26,7 @@ def command_line() -> typer.Typer:
     )
     line.callback()(_root)
     line.command("analyse", epilog=EXIT_CODES_HELP)(analyse.analyse)
+    line.command("risk", epilog=EXIT_CODES_HELP)(risk.risk)
     line.command("serve", epilog=EXIT_CODES_HELP)(serve.serve)
     line.command("worker", epilog=EXIT_CODES_HELP)(worker.worker)
     line.add_typer(models.command_group(), name="models")

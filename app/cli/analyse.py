@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.exits import errors_in_one_line
+from app.cli.risk import assessment_lines
 from app.cli.setup import quiet_libraries, settings_with
 
 if TYPE_CHECKING:
@@ -57,6 +58,14 @@ def analyse(
     allow_repair: Annotated[
         list[str] | None, typer.Option(help="Repair instead of refusing: missing_slices, duplicate_slices; repeatable.")
     ] = None,
+    context: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="JSON file with the clinical context, for risk and guidelines: docs/guidelines.md.",
+        ),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="NAME or NAME:VERSION; the first of LUNGNODULE_MODELS.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or tensorrt.")] = None,
     threads: Annotated[int | None, typer.Option(min=0, help="CPU threads; 0 takes one for each core.")] = None,
@@ -69,6 +78,8 @@ def analyse(
 
     - `lungnodule analyse series.zip --json > result.json`
 
+    - `lungnodule analyse study/ --context patient.json`
+
     - `lungnodule analyse ct.nii.gz --operating-point sensitive --output findings/`
     """
     with errors_in_one_line():
@@ -76,7 +87,9 @@ def analyse(
         from app.api.service import load_models
         from app.imaging.read_options import ReadOptions
         from app.inference import pipeline
+        from app.reporting.clinical_context import ClinicalContext, told_from_json
 
+        told = None if context is None else told_from_json(context.read_bytes(), ClinicalContext)
         quiet_libraries()
         settings = settings_with(device=device, threads=threads, models=model)
         loaded = load_models(settings)[0]
@@ -88,13 +101,16 @@ def analyse(
         )
         with _progress() as on_progress:
             findings = pipeline.analyse(paths[0] if len(paths) == 1 else paths, loaded, options, on_progress)
-        document = result_from_findings(findings).model_dump_json(indent=2)
+        result = result_from_findings(findings, told)
+        document = result.model_dump_json(indent=2)
         if output is not None:
             _write(output, document, findings)
         if as_json:
             typer.echo(document)
         else:
             _print_table(findings)
+            if told is not None:
+                typer.echo("\n".join(assessment_lines(result.assessment)))
 
 
 def _known_repairs(asked: list[str] | None) -> frozenset[str]:

@@ -16,6 +16,7 @@ from app.imaging.dicom_pixels import is_compressed, read_hu
 from app.imaging.dicom_values import ReadBudget
 from app.imaging.errors import UnsupportedFormat
 from app.imaging.inputs import ScanFile
+from app.imaging.patient_attributes import patient_attributes
 from app.imaging.quality import quality_warnings, volume_warnings
 from app.imaging.read_options import ReadOptions
 from app.imaging.series import group_series, summary
@@ -54,7 +55,8 @@ def read_study(
         headers, directories = _headers(files, scratch, options, workers)
         choice = choose_series(group_series(headers), options)
         hu = _read_pixels(choice.stack, options, workers)
-    volume = CtVolume(hu, choice.stack.grid, _identity(choice))
+    patient = patient_attributes(choice.series.first.patient_age, choice.series.first.patient_sex)
+    volume = CtVolume(hu, choice.stack.grid, _identity(choice), patient)
     localizers = [
         Notice("localizer", "A localizer image of the same series was left out.", {"file": header.file.index})
         for header in choice.series.localizers

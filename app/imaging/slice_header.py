@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.imaging.errors import UnreadableScan
 from app.imaging.inputs import ScanFile
@@ -78,6 +78,9 @@ class SliceHeader:
     pixels: PixelLocation | None
     frame_number: int | None = None
     """1-based frame of an Enhanced image."""
+    patient_age: str | None = field(default=None, repr=False)
+    patient_sex: str | None = field(default=None, repr=False)
+    """Both as encoded; see `app.imaging.patient_attributes`."""
 
     @property
     def frame_index(self) -> int:

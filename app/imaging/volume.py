@@ -12,6 +12,8 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from app.imaging.patient_attributes import PatientAttributes
+
 FloatArray = NDArray[np.float64]
 
 _PREFERRED_AXIS_LPS = (2, 1, 0)
@@ -147,11 +149,14 @@ class CtVolume:
         Where the voxels lie; ``grid.shape_zyx == hu.shape``.
     identity
         DICOM UIDs, or None for formats without them.
+    patient
+        Age and sex, for risk formulas that are asked to use them; None for formats without them.
     """
 
     hu: NDArray[np.int16]
     grid: Grid
     identity: DicomIdentity | None = None
+    patient: PatientAttributes | None = None
 
     def __post_init__(self) -> None:
         if self.hu.dtype != np.int16:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.imaging.acceptance import AcceptanceReport, Notice
+from app.imaging.patient_attributes import PatientAttributes
 from app.imaging.volume import DicomIdentity, Grid
 
 Point = tuple[float, float, float]
@@ -136,6 +137,8 @@ class Findings:
     warnings: tuple[Notice, ...] = ()
     precision: Mapping[str, str] = field(default_factory=dict)
     """By network: ``fp32`` or the variant of the manifest that ran."""
+    patient: PatientAttributes | None = None
+    """Age and sex from the headers; in no answer unless its request asks for them."""
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,7 @@ def _analyse(
         timings_s=clock.timings_s(),
         warnings=(*model.notices, *coverage_warnings(lungs, volume), *found.notices),
         precision=model.precision,
+        patient=volume.patient,
     )
 
 

@@ -42,6 +42,8 @@ class Request:
     who: Who
     idempotency_key: str | None = None
     retry_of: str | None = None
+    context: bytes | None = None
+    """Clinical context, whose sha256 the order holds."""
 
 
 @dataclass(frozen=True)
@@ -179,19 +181,27 @@ class Intake:
         """Write it all down; None where somebody was faster with the same scan or the same key."""
         job_id = new_id()
         work = work_digest(admission.digest, admission.request.order)
+        if admission.request.context is not None:
+            self.store.keep_context(job_id, admission.request.context)
         answer = self.copied_answer(work, job_id, 0)
+        if self._written(job_id, admission, work, answer):
+            return job_id
+        self.store.erase_results(job_id)
+        return None
+
+    def _written(self, job_id: str, admission: _Admission, work: str, answer: tuple[str, StoredFile] | None) -> bool:
         try:
             with self.database.transaction() as connection:
                 at = self.database.now(connection)
                 if not self._hold_scan(connection, admission, at):
-                    return None
+                    return False
                 _insert_job(connection, job_id, admission, work, at, answer)
                 self._insert_key(connection, job_id, admission, at)
                 if answer is None:
                     self.queue.submit(connection, Ticket(job_id, 1))
         except IntegrityError:
-            return None
-        return job_id
+            return False
+        return True
 
     def _hold_scan(self, connection: sa.Connection, admission: _Admission, at: float) -> bool:
         if admission.is_new_scan:

@@ -62,6 +62,8 @@ class Order:
     allow_repairs: tuple[str, ...] = ()
     notify: str | None = None
     """Name of a configured webhook."""
+    context_sha256: str | None = None
+    """Of the clinical context that lies in the job's folder: the ledger holds no age and no sex."""
 
 
 @dataclass(frozen=True)

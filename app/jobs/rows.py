@@ -70,7 +70,10 @@ def order_of(stored: Mapping[str, Any]) -> Order:
 
 def as_json(order: Order) -> dict[str, Any]:
     """The order as the column holds it."""
-    return {**asdict(order), "allow_repairs": list(order.allow_repairs)}
+    column = {**asdict(order), "allow_repairs": list(order.allow_repairs)}
+    if order.context_sha256 is None:  # so that orders without one keep the digests they had before there were any
+        del column["context_sha256"]
+    return column
 
 
 def told(error: LungNoduleError) -> dict[str, Any]:

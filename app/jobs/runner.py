@@ -26,7 +26,8 @@ _TELL_EVERY_S = 0.5
 """Between two notes of progress; the first of a stage is told at once."""
 
 AnalyseOrder = Callable[[Sequence[InputFile], Order, OnProgress], Findings]
-Render = Callable[[Findings], bytes]
+Render = Callable[[Findings, bytes | None], bytes]
+"""From findings and the clinical context of the job, where one was told."""
 Turn = Callable[[], AbstractContextManager[None]]
 Observe = Callable[[Findings, float], object]
 
@@ -120,6 +121,8 @@ class Runner:
         if job.scan_id is None:
             raise StoreDamaged("The stored scan is gone.", code="scan_missing")
         files = self.store.scan_files(job.scan_id)
+        told = job.order.context_sha256
+        context = None if told is None else self.store.context(job.id, told)
         # While it waited, another job may have done the same work.
         known = self.intake.copied_answer(job.work_digest, job.id, claim.attempt) if job.work_digest else None
         if known is not None:
@@ -134,7 +137,7 @@ class Runner:
             with full_disk_refused():
                 findings = self.analyse(files, job.order, note)
         stages_s = {stage: round(seconds, 4) for stage, seconds in findings.timings_s.items()}
-        result = self.store.keep_result(job.id, claim.attempt, self.render(findings))
+        result = self.store.keep_result(job.id, claim.attempt, self.render(findings, context))
         try:
             with_patience(lambda: self.ledger.succeed(claim, result, stages_s))
         except Withdrawn:

@@ -24,6 +24,7 @@ from app.uploads import full_disk_refused
 _CHUNK = 1 << 20
 _NAMES_FILE = "names.json"
 _RESULT_FILE = "result.json"
+_CONTEXT_FILE = "context.json"
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,39 @@ class Store:
             raise StoreDamaged("The stored result is gone.", code="result_missing") from None
         if hashlib.sha256(body).hexdigest() != file.sha256:
             raise StoreDamaged("The stored result is not what was written.", code="result_damaged")
+        return body
+
+    def keep_context(self, job_id: str, body: bytes) -> None:
+        """Make a job's clinical context durable beside its results, with which it is erased.
+
+        Raises
+        ------
+        StorageFull
+            The disk has no room.
+        """
+        folder = self._results / job_id
+        with full_disk_refused():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _force(self._results)
+            partial = folder / f".{_CONTEXT_FILE}"
+            _write_durably(partial, body)
+            partial.rename(folder / _CONTEXT_FILE)
+            _force(folder)
+
+    def context(self, job_id: str, sha256: str) -> bytes:
+        """A job's clinical context as it was told.
+
+        Raises
+        ------
+        StoreDamaged
+            It is missing, or its sha256 is another.
+        """
+        try:
+            body = (self._results / job_id / _CONTEXT_FILE).read_bytes()
+        except FileNotFoundError:
+            raise StoreDamaged("The stored clinical context is gone.", code="context_missing") from None
+        if hashlib.sha256(body).hexdigest() != sha256:
+            raise StoreDamaged("The stored clinical context is not what was written.", code="context_damaged")
         return body
 
     def erase_scan(self, scan_id: str) -> Erased:

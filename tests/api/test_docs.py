@@ -97,7 +97,7 @@ def test_every_error_is_described_as_a_problem(document: dict[str, Any]) -> None
 def test_operations_have_names_that_a_generated_client_can_use(document: dict[str, Any]) -> None:
     names = [operation["operationId"] for operations in document["paths"].values() for operation in operations.values()]
     assert sorted(names) == [
-        "cancel_job", "capabilities", "create_job", "erase_job", "follow_job", "healthz", "list_jobs",
+        "assess_nodules", "cancel_job", "capabilities", "create_job", "erase_job", "follow_job", "healthz", "list_jobs",
         "list_loaded_models", "metrics", "predict", "readyz", "retry_job", "show_job", "show_model", "show_result",
     ]  # fmt: skip
 
@@ -105,7 +105,9 @@ def test_operations_have_names_that_a_generated_client_can_use(document: dict[st
 def test_the_form_is_described(document: dict[str, Any]) -> None:
     body = document["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert body["required"] == ["files"]
-    assert body["properties"].keys() == {"files", "series_uid", "operating_point", "model", "allow_repairs"}
+    assert body["properties"].keys() == {
+        "files", "series_uid", "operating_point", "model", "allow_repairs", "context",
+    }  # fmt: skip
     assert body["properties"]["allow_repairs"]["items"]["enum"] == ["duplicate_slices", "missing_slices"]
     assert "null" not in str(body)
 

@@ -216,6 +216,20 @@ def test_retry_with_another_operating_point_or_model(desk: Desk, recorder: Recor
     assert refused(desk.client.post(f"/v1/jobs/{job['id']}/retry", json={"series": "x"}))[0] == 422
 
 
+def test_a_clinical_context_goes_with_the_job_and_its_retry(desk: Desk) -> None:
+    told = {"age_years": 67, "setting": "screening"}
+    job = desk.post(data={"context": json.dumps(told)})
+    desk.work()
+    assert desk.get(job, "/result").json()["assessment"]["context"] == told
+    assert "screening" not in desk.get(job).text + str(desk.jobs.lookup.job(job["id"]))
+    again = desk.client.post(f"/v1/jobs/{job['id']}/retry", json={"operating_point": "sensitive"}).json()
+    other = desk.client.post(f"/v1/jobs/{job['id']}/retry", json={"context": {"age_years": 68}}).json()
+    desk.work()
+    assert desk.get(again, "/result").json()["assessment"]["context"] == told
+    assert desk.get(other, "/result").json()["assessment"]["context"] == {"age_years": 68}
+    assert desk.client.post(f"/v1/jobs/{job['id']}/retry").json()["answered_from"] == job["id"]
+
+
 def test_the_list(desk: Desk) -> None:
     points = ["balanced", "sensitive"]
     ids = [

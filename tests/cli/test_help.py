@@ -8,6 +8,7 @@ import pytest
 
 COMMANDS = [
     ["analyse"],
+    ["risk"],
     ["serve"],
     ["models", "list"],
     ["models", "show"],

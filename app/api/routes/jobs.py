@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from app.inference.pipeline import choose_operating_point
 from app.jobs import intake
 from app.jobs.lookup import Filters
 from app.jobs.records import Job, Order, State
+from app.reporting.clinical_context import ClinicalContext
 from app.uploads import receive_upload
 
 router = APIRouter(tags=["jobs"])
@@ -52,6 +54,10 @@ class JobOptions(PredictOptions):
         default=None, description="Name of a configured webhook that is told of the job's end."
     )
 
+    def told_context(self) -> bytes | None:
+        """The clinical context as the job keeps it."""
+        return None if self.context is None else self.context.canonical_json()
+
 
 class RetryOptions(BaseModel):
     """What is to be different; what is left out stays as it was."""
@@ -63,6 +69,7 @@ class RetryOptions(BaseModel):
         default=None, description="Operating point; left out with another model, that model's default."
     )
     notify: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="Name of a webhook.")
+    context: ClinicalContext | None = Field(default=None, description="What is known of patient and exam.")
 
 
 @router.post(
@@ -90,7 +97,8 @@ async def create_job(
             raise EmptyUpload("Send the scan in one or more non-empty parts named 'files'.")
         asked = parse_fields(upload.fields, JobOptions)
         order = _order(service, desk, asked)
-        wanted = intake.Request(order, desk.who(request), idempotency_key)
+        context = asked.told_context()
+        wanted = intake.Request(order, desk.who(request), idempotency_key, context=context)
         job_id = await desk.run(desk.jobs.intake.accept, folder, upload.files, wanted)
     return await _accepted(request, desk, job_id)
 
@@ -165,14 +173,17 @@ async def retry_job(
         model=changes.model or before.model,
         allow_repairs=list(before.allow_repairs),
         notify=changes.notify or before.notify,
+        context=changes.context or await _context_of(desk, job_id, before),
     )
-    wanted = intake.Request(_order(service, desk, asked), desk.who(request), idempotency_key, retry_of=job_id)
+    context = asked.told_context()
+    order = _order(service, desk, asked)
+    wanted = intake.Request(order, desk.who(request), idempotency_key, retry_of=job_id, context=context)
     return await _accepted(request, desk, await desk.run(desk.jobs.intake.again, job_id, wanted))
 
 
 def _order(service: Service, desk: JobDesk, asked: JobOptions) -> Order:
     """What was asked, checked against what there is, and made definite: a later default changes nothing."""
-    model = service.model(asked.model)
+    model, context = service.model(asked.model), asked.told_context()
     if asked.notify is not None and asked.notify not in desk.settings.webhooks:
         available = sorted(desk.settings.webhooks)
         raise OptionError(
@@ -187,7 +198,15 @@ def _order(service: Service, desk: JobDesk, asked: JobOptions) -> Order:
         series_uid=asked.series_uid,
         allow_repairs=tuple(sorted(set(asked.allow_repairs))),
         notify=asked.notify,
+        context_sha256=None if context is None else hashlib.sha256(context).hexdigest(),
     )
+
+
+async def _context_of(desk: JobDesk, job_id: str, order: Order) -> ClinicalContext | None:
+    if order.context_sha256 is None:
+        return None
+    stored = await desk.run(desk.jobs.store.context, job_id, order.context_sha256)
+    return ClinicalContext.model_validate_json(stored)
 
 
 async def _accepted(request: Request, desk: JobDesk, job_id: str) -> Response:

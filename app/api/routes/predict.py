@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from starlette.types import Receive, Scope, Send
 
 from app.api.problems import EmptyUpload, FieldFault, InvalidFields, problem_responses
@@ -17,12 +17,18 @@ from app.api.service import Service, ServiceDependency
 from app.imaging.read_options import REPAIRS, ReadOptions
 from app.inference.pipeline import AnalysisOptions, choose_operating_point
 from app.multipart import FILES_FIELD, Upload
+from app.reporting.clinical_context import ClinicalContext, ContextField, advice_of, place_of
 from app.upload_folders import request_folder
 from app.uploads import receive_upload
 
 router = APIRouter(tags=["analysis"])
 
 Repair = Annotated[str, Field(pattern=f"^({'|'.join(sorted(REPAIRS))})$", json_schema_extra={"enum": sorted(REPAIRS)})]
+
+
+FormContext = Annotated[
+    ContextField, WithJsonSchema({"type": "string", "contentMediaType": "application/json", "maxLength": 1024})
+]
 
 
 class PredictOptions(BaseModel):
@@ -42,6 +48,9 @@ class PredictOptions(BaseModel):
     allow_repairs: list[Repair] = Field(
         default_factory=list,
         description="Faults that may be repaired instead of refused; repeat the field, or separate by commas.",
+    )
+    context: FormContext | None = Field(
+        default=None, description="What is known of patient and exam, as JSON: the `context` of /v1/risk."
     )
 
 
@@ -146,7 +155,7 @@ async def _analysed(request: Request, service: Service, upload: Upload) -> Analy
     )
     findings, waited_s = await service.line.run(service.work(upload.files, model, options), request.receive)
     service.metrics.observe_analysis(findings, waited_s)
-    return await asyncio.to_thread(result_from_findings, findings)
+    return await asyncio.to_thread(result_from_findings, findings, asked.context)
 
 
 def parse_fields(fields: list[tuple[str, str]], form: type[Options]) -> Options:
@@ -182,7 +191,9 @@ def _faults(error: ValidationError, form: type[PredictOptions]) -> list[FieldFau
     """Where and why; a name that we do not know may be anything, so it is not repeated."""
     faults = []
     for fault in error.errors(include_input=False, include_url=False):
-        if fault["type"] == "extra_forbidden":
+        if fault["loc"][0] == "context":
+            faults.append(FieldFault(field=place_of(fault), message=advice_of(fault, ClinicalContext)))
+        elif fault["type"] == "extra_forbidden":
             known = ", ".join([FILES_FIELD, *form.model_fields])
             faults.append(FieldFault(field="", message=f"Unknown form field; the known ones are {known}."))
         else:
