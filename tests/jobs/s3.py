@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
@@ -41,6 +42,7 @@ class S3:
         """From now on requests are shown to ``answer`` first."""
         self.server.answer = answer
 
+    @cached_property
     def client(self) -> Any:
         """boto3's, a look from outside."""
         import boto3  # noqa: PLC0415
@@ -65,18 +67,18 @@ class TestBucket:
 
     def keys(self, below: str = "") -> list[str]:
         """Every key, without the prefix; the marker is left out."""
-        listed = self.s3.client().list_objects_v2(Bucket=self.name).get("Contents", [])
+        listed = self.s3.client.list_objects_v2(Bucket=self.name).get("Contents", [])
         keys = [one["Key"].removeprefix(f"{self.prefix}/") for one in listed]
         return sorted(key for key in keys if key.startswith(below) and key != "lungnodule-store.json")
 
     def body(self, key: str) -> bytes:
-        return bytes(self.s3.client().get_object(Bucket=self.name, Key=f"{self.prefix}/{key}")["Body"].read())
+        return bytes(self.s3.client.get_object(Bucket=self.name, Key=f"{self.prefix}/{key}")["Body"].read())
 
     def write(self, key: str, body: bytes) -> None:
-        self.s3.client().put_object(Bucket=self.name, Key=f"{self.prefix}/{key}", Body=body)
+        self.s3.client.put_object(Bucket=self.name, Key=f"{self.prefix}/{key}", Body=body)
 
     def remove(self, key: str) -> None:
-        self.s3.client().delete_object(Bucket=self.name, Key=f"{self.prefix}/{key}")
+        self.s3.client.delete_object(Bucket=self.name, Key=f"{self.prefix}/{key}")
 
 
 @contextmanager
@@ -97,7 +99,7 @@ def running_s3() -> Iterator[S3]:
 def fresh_bucket(s3: S3) -> Iterator[TestBucket]:
     s3.instead(lambda _method, _path: None)
     bucket = TestBucket(s3, f"b{uuid4().hex[:20]}")
-    s3.client().create_bucket(Bucket=bucket.name)
+    s3.client.create_bucket(Bucket=bucket.name)
     yield bucket
     s3.instead(lambda _method, _path: None)
 

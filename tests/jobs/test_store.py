@@ -87,8 +87,9 @@ def test_a_result_comes_back(store: Store) -> None:
 def test_what_is_erased_is_gone(store: Store) -> None:
     store.keep_scan(SCAN, *received(store, b"one", b"two"))
     store.keep_result(JOB, 1, b"answer")
-    assert store.left_of(JOB, SCAN) == 3
-    assert store.erase_scan(SCAN).files == 2 + isinstance(store, FolderStore)
+    of_scan = 3 if isinstance(store, FolderStore) else 2  # a part holds both files
+    assert store.left_of(JOB, SCAN) == of_scan + 1
+    assert store.erase_scan(SCAN).files == of_scan
     assert (store.left_of(JOB, SCAN), store.left_of("8" * 32, SCAN)) == (1, 0)
     assert store.erase_results(JOB).size == len(b"answer")
     assert (store.left_of(JOB, SCAN), store.scan_ids(), store.result_ids()) == (0, [], [])
@@ -197,7 +198,7 @@ def test_another_bucket_in_its_place_is_no_empty_store(in_bucket: ObjectStore, b
         with pytest.raises(StoreUnavailable) as caught:
             ask()
         assert caught.value.code == "store_missing"
-    bucket.s3.client().delete_bucket(Bucket=bucket.name)
+    bucket.s3.client.delete_bucket(Bucket=bucket.name)
     with pytest.raises(StoreUnavailable):
         in_bucket.keep_result(JOB, 1, b"answer")
     with pytest.raises(StoreUnavailable):
@@ -220,7 +221,7 @@ def test_it_does_not_start_without_the_right_to(tmp_path: Path, bucket: TestBuck
 
 
 def test_a_bucket_that_keeps_what_is_erased_is_refused(tmp_path: Path, bucket: TestBucket) -> None:
-    bucket.s3.client().put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+    bucket.s3.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
     with pytest.raises(OptionError) as caught, open_object_store(bucket.url, tmp_path):
         pass
     assert caught.value.code == "store_keeps_versions"
