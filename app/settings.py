@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     )
     max_attempts: int = Field(default=3, ge=1, description="Attempts that may fail or be lost before a job is parked.")
     max_queued: int = Field(default=1000, ge=1, description="Jobs that may wait.")
+    max_batch_jobs: int = Field(default=64, ge=1, description="Most jobs of one batch.")
     max_job_uploads: int = Field(default=16, ge=1, description="Uploads of jobs received at the same time.")
     drain_notice_s: float = Field(
         default=1.0, ge=0, description="Seconds between not being ready and not listening, after SIGTERM."

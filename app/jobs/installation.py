@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from app.jobs.batch_intake import BatchIntake
 from app.jobs.database import Database, open_database
 from app.jobs.erasure import Eraser
 from app.jobs.folder_store import FolderStore
@@ -34,6 +35,7 @@ class Jobs:
     store: Store
     ledger: Ledger
     intake: Intake
+    batches: BatchIntake
     lookup: Lookup
     eraser: Eraser
 
@@ -61,13 +63,15 @@ def open_jobs(settings: Settings, make_queue: MakeQueue = dbos_queue) -> Iterato
     with open_store(settings) as store, _opened_database(settings) as database:
         queue = make_queue(database)
         ledger = Ledger(database, queue, settings.max_attempts)
+        intake = Intake(database, queue, store, settings.max_queued)
         yield Jobs(
             settings=settings,
             database=database,
             queue=queue,
             store=store,
             ledger=ledger,
-            intake=Intake(database, queue, store, settings.max_queued),
+            intake=intake,
+            batches=BatchIntake(intake, settings.max_batch_jobs),
             lookup=Lookup(database),
             eraser=Eraser(ledger, store, settings.retention_days, settings.retention_bytes),
         )
