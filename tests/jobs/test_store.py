@@ -102,8 +102,10 @@ def test_what_is_erased_is_gone(store: Store) -> None:
 
 def test_nothing_of_a_fetched_scan_stays_on_this_machine(in_bucket: ObjectStore) -> None:
     in_bucket.keep_scan(SCAN, *received(in_bucket, b"one" * 20))
-    with pytest.raises(ZeroDivisionError), in_bucket.scan(SCAN) as files:
+    with in_bucket.scan(SCAN) as files:
         assert files[0].path.is_relative_to(in_bucket.scratch)
+    assert list(in_bucket.scratch.iterdir()) == []
+    with pytest.raises(ZeroDivisionError), in_bucket.scan(SCAN):
         raise ZeroDivisionError
     assert list(in_bucket.scratch.iterdir()) == []
 
