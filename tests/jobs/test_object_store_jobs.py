@@ -1,0 +1,149 @@
+"""Whole jobs on a bucket: nothing shared but the database and the store, whatever is killed or away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import requests
+
+from app.jobs.records import State, StoreUnavailable
+from tests.jobs.installations import WHO, world
+from tests.jobs.processes import Farm, kill
+from tests.jobs.s3 import TestBucket
+
+StartFarm = Callable[..., Farm]
+
+
+@pytest.fixture
+def start(start_farm: StartFarm, bucket: TestBucket) -> StartFarm:
+    def configure(database_url: str | None = None, **settings: str) -> Farm:
+        on_bucket = {**bucket.s3.environment, "LUNGNODULE_STORE_URL": bucket.url}
+        return start_farm(database_url, **on_bucket, **settings)
+
+    return configure
+
+
+def test_service_and_worker_share_no_folder(
+    start: StartFarm, bucket: TestBucket, postgres_url: str, tmp_path: Path
+) -> None:
+    farm = start(postgres_url, STUB_STAGE_S="0.01", LUNGNODULE_WORKER_LEASE_S="1")
+    farm.serve(LUNGNODULE_WORKER_CONCURRENCY="0")
+    elsewhere = tmp_path / "elsewhere"
+    first = farm.worker(LUNGNODULE_DATA_DIR=str(elsewhere))
+    job_id = farm.submit("hold lungs 7")
+    farm.until_in(job_id, "lungs")
+    assert list(elsewhere.glob("fetched/*/*/000000"))
+    kill(first)
+    worker = farm.worker(LUNGNODULE_DATA_DIR=str(elsewhere))
+    job = farm.assert_done_once(job_id, 7)
+    assert job["attempts"][0]["outcome"] == "lost"
+    assert list(elsewhere.glob("fetched/*/*")) == []  # the killed one's too
+    assert list(farm.data_dir.glob("incoming/*/*")) == []
+    assert len(bucket.keys("scans/")) == 2
+    receipt = requests.delete(f"{farm.url}/v1/jobs/{job_id}/data", timeout=60).json()
+    assert (receipt["files_removed"], receipt["files_left"]) == (3, 0)
+    assert bucket.keys() == []
+    assert worker.poll() is None
+
+
+def test_killed_during_the_transfer_nothing_is_left(start: StartFarm, bucket: TestBucket, tmp_path: Path) -> None:
+    farm = start(LUNGNODULE_WORKER_CONCURRENCY="0")
+    process = farm.serve()
+    held, let_go = threading.Event(), threading.Event()
+
+    def answer(method: str, path: str) -> int | None:
+        if method == "PUT" and path.endswith("/manifest.json"):
+            held.set()
+            let_go.wait(60)
+            return 500
+        return None
+
+    bucket.s3.instead(answer)
+    sending = threading.Thread(target=_send_to_a_killed_service, args=(farm,))
+    sending.start()
+    assert held.wait(60)
+    kill(process)
+    let_go.set()
+    sending.join()
+    assert bucket.keys("scans/")
+    bucket.s3.instead(lambda _method, _path: None)
+    farm.serve()
+    assert requests.get(f"{farm.url}/v1/jobs", timeout=60).json()["jobs"] == []
+    assert list(farm.data_dir.glob("incoming/*/*")) == []
+    with world(tmp_path, store_url=bucket.url) as here:
+        assert here.jobs.eraser.sweep() == 0  # perhaps somebody is at it
+        assert replace(here.jobs.eraser, orphan_age_s=-60.0).sweep() == 1
+    assert bucket.keys() == []
+
+
+def _send_to_a_killed_service(farm: Farm) -> None:
+    with pytest.raises(requests.ConnectionError):
+        farm.post("ok 1")
+
+
+def test_while_the_store_is_away_nothing_is_lost(tmp_path: Path, bucket: TestBucket) -> None:
+    with world(tmp_path, store_url=bucket.url, max_attempts=2) as here:
+        waiting = here.submit(b"one")
+        ledger = replace(here.jobs.ledger, pauses_s=(0.0,))
+        runner = replace(here.runner, ledger=ledger)
+        bucket.s3.stop()
+        try:
+            with pytest.raises(StoreUnavailable):
+                here.submit(b"two")
+            for _ in range(3):
+                runner(here.queue.tickets.pop(0))
+        finally:
+            bucket.s3.start()
+        job = here.job(waiting)
+        assert job.state is State.QUEUED
+        assert [(tried.outcome, tried.code) for tried in job.attempts] == [("deferred", "store_unavailable")] * 3
+        here.work()
+        assert here.job(waiting).state is State.SUCCEEDED
+        assert here.analysed == [b"one"]
+        assert here.submit(b"one") != waiting
+        assert len(bucket.keys("results/")) == 2  # the second answer was copied
+        here.submit(b"two")
+        here.work()
+        assert here.analysed == [b"one", b"two"]
+
+
+def test_a_store_that_goes_during_an_analysis(tmp_path: Path, bucket: TestBucket) -> None:
+    with world(tmp_path, store_url=bucket.url) as here:
+        job_id = here.submit(b"one")
+        bucket.s3.instead(lambda method, path: 503 if method == "PUT" and "/results/" in path else None)
+        here.runner(here.queue.tickets.pop(0))
+        assert here.job(job_id).attempts[0].outcome == "deferred"
+        assert bucket.keys("results/") == []
+        bucket.s3.instead(lambda _method, _path: None)
+        here.work()
+        assert here.job(job_id).state is State.SUCCEEDED
+
+
+def test_an_erasure_is_not_called_done_while_the_store_is_away(tmp_path: Path, bucket: TestBucket) -> None:
+    with world(tmp_path, store_url=bucket.url) as here:
+        job_id = here.submit(b"one")
+        here.work()
+        bucket.s3.stop()
+        try:
+            with pytest.raises(StoreUnavailable):
+                here.jobs.eraser.erase(job_id, WHO, "request")
+        finally:
+            bucket.s3.start()
+        assert len(bucket.keys()) == 3
+        receipt = here.jobs.eraser.erase(job_id, WHO, "request")
+        assert (receipt.files_removed, receipt.files_left) == (3, 0)
+        assert bucket.keys() == []
+
+
+def test_what_may_not_be_removed_is_in_the_receipt(tmp_path: Path, bucket: TestBucket) -> None:
+    with world(tmp_path, store_url=bucket.url) as here:
+        job_id = here.submit(b"one")
+        here.work()
+        bucket.s3.instead(lambda method, _path: 403 if method == "POST" else None)
+        with pytest.raises(StoreUnavailable):
+            here.jobs.eraser.erase(job_id, WHO, "request")
+        assert len(bucket.keys()) == 3
