@@ -71,7 +71,7 @@ def test_the_same_key_at_the_same_moment_is_one_batch(here: World, accept: Calla
     assert here.jobs.lookup.waiting() == len(here.queue.tickets) == 2
     assert len(here.jobs.store.scan_ids()) == 2
     with here.jobs.database.reading() as connection:
-        rows = connection.execute(sa.select(audit.c.values).where(audit.c.action == "batch.create")).scalars().all()
+        rows = connection.execute(sa.select(audit.c["values"]).where(audit.c.action == "batch.create")).scalars().all()
     assert [(row["jobs"], row["rejected"]) for row in rows] == [(2, 0)]
 
 
