@@ -164,6 +164,7 @@ def test_an_upload_that_fails_half_way_leaves_nothing(in_bucket: ObjectStore, bu
     with pytest.raises(StoreUnavailable):
         in_bucket.keep_scan(SCAN, *received(in_bucket, b"one" * 30))
     assert any(path.endswith("000000") for path in asked)
+    assert not any(path.endswith("manifest.json") for path in asked)
     assert bucket.keys() == []
 
 
