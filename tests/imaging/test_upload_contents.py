@@ -80,6 +80,15 @@ def test_every_kind_at_once(sent: Path, tmp_path: Path) -> None:
     assert found.files_received == 8 + 1 + 8 + 8 + 2 + 1 + 1
 
 
+def test_files_are_laid_out_byte_for_byte(sent: Path, tmp_path: Path) -> None:
+    """Also those that had to be inflated to be read, so that the same series has the same content however it came."""
+    paths = write_dicom_series(tiny_ct(), tmp_path / "p", transfer_syntax_uid=DeflatedExplicitVRLittleEndian)
+    zip_of(tmp_path / "p", sent / "packed.zip", zipfile.ZIP_DEFLATED)
+    (scan,) = contents(sent).scans
+    laid = lay_out(scan.files, sent)
+    assert sorted(file.path.read_bytes() for file in laid) == sorted(path.read_bytes() for path in paths)
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_several_in_one_archive(sent: Path, tmp_path: Path, method: int) -> None:
     both = [tiny_ct(seed=seed) for seed in (1, 2)]

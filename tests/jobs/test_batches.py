@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -12,7 +14,7 @@ import sqlalchemy as sa
 from app.imaging.inputs import InputFile
 from app.imaging.read_options import ReadOptions
 from app.jobs.batches import find_batch
-from app.jobs.intake import Request
+from app.jobs.intake import Intake, Request
 from app.jobs.records import JobErased
 from app.jobs.tables import audit
 from app.phantom.dicom_series import write_dicom_series
@@ -98,3 +100,24 @@ def test_of_two_last_jobs_that_are_erased_at_the_same_moment_one_closes_the_batc
     with pytest.raises(JobErased):
         find_batch(here.jobs.database, batch_id)
     assert here.jobs.store.scan_ids() == []
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_two_batches_with_the_same_series_do_not_wait_for_each_other_for_ever(
+    here: World, accept: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its first scan in hand before either goes on, if that can be."""
+    accept([1, 2])
+    real, both, first = Intake.hold_scan, threading.Barrier(2), threading.local()
+
+    def hold_scan(intake: Intake, *arguments: Any) -> bool:
+        held = real(intake, *arguments)
+        if not hasattr(first, "held"):
+            first.held = True
+            with suppress(threading.BrokenBarrierError):
+                both.wait(timeout=1)
+        return held
+
+    monkeypatch.setattr(Intake, "hold_scan", hold_scan)
+    assert at_once(lambda: accept([1, 2, 3]), lambda: accept([2, 1])) == []
+    assert at_once(lambda: accept([1, 2]), lambda: accept([2, 1])) == []
