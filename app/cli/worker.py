@@ -23,8 +23,8 @@ def worker(
     """Work on jobs that a service takes in.
 
     It needs the service's data folder (LUNGNODULE_DATA_DIR) or object store (LUNGNODULE_STORE_URL), and its database
-    (LUNGNODULE_DATABASE_URL; without one, SQLite in that folder, for workers on the same machine). On SIGTERM it takes no more jobs, gives running ones
-    LUNGNODULE_DRAIN_TIMEOUT_S and hands back what is not done then.
+    (LUNGNODULE_DATABASE_URL; without one, SQLite in that folder, for workers on the same machine). On SIGTERM it takes
+    no more jobs, gives running ones LUNGNODULE_DRAIN_TIMEOUT_S and hands back what is not done then.
 
     For example:
 

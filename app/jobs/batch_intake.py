@@ -118,11 +118,12 @@ class BatchIntake:
         raise DatabaseUnavailable("Too many requests for the same scans at once. Try again.", code="contention")
 
     def _refuse_too_many(self, found: int) -> None:
-        if found > self.max_jobs:
+        limit = min(self.max_jobs, self.intake.max_queued)  # more would wait for ever for room
+        if found > limit:
             raise UploadTooLarge(
-                f"The upload holds {found} series to analyse; at most {self.max_jobs} make a batch. Send fewer.",
+                f"The upload holds {found} series to analyse; at most {limit} make a batch. Send fewer.",
                 code="too_many_series",
-                values={"series": found, "max_batch_jobs": self.max_jobs},
+                values={"series": found, "max_batch_jobs": limit},
             )
 
     def _stored(self, folder: Path, contents: UploadContents, request: Request) -> _Draft:

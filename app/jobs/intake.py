@@ -150,7 +150,7 @@ class Intake:
             ).scalar_one()
         if waiting + more > self.max_queued:
             raise QueueFull(
-                f"{waiting} jobs wait, at most {self.max_queued} may; {more} more are too many. Try again later.",
+                f"{waiting} jobs wait; {more} more would be over the limit of {self.max_queued}. Try again later.",
                 values={"waiting": waiting, "limit": self.max_queued, "more": more, "retry_after_s": 60},
             )
 

@@ -192,12 +192,15 @@ def test_a_queue_without_room_for_all_takes_none(
     open_desk: Callable[..., Desk],  # noqa: F811
     series: Callable[..., Series],
 ) -> None:
-    desk = open_desk(read=SMALL, max_queued=1)
-    answer = desk.client.post("/v1/batches", files=series(1, 2))
-    assert refused(answer) == (429, "queue_full")
-    assert int(answer.headers["retry-after"]) > 0
+    desk = open_desk(read=SMALL, max_queued=2)
+    assert refused(desk.client.post("/v1/batches", files=series(1, 2, 3))) == (413, "too_many_series")
     assert_nothing_is_left(desk)
     post(desk, series(1))
+    answer = desk.client.post("/v1/batches", files=series(2, 3))
+    assert refused(answer) == (429, "queue_full")
+    assert int(answer.headers["retry-after"]) > 0
+    assert len(desk.jobs.store.scan_ids()) == len(desk.client.get("/v1/jobs").json()["jobs"]) == 1
+    post(desk, series(2))
     full = desk.client.post("/v1/batches", content=b"never read", headers={"content-type": "text/plain"})
     assert refused(full) == (429, "queue_full")
 

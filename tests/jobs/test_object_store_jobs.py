@@ -10,8 +10,15 @@ from pathlib import Path
 import pytest
 import requests
 
+from app.imaging.inputs import InputFile
+from app.imaging.read_options import ReadOptions
+from app.imaging.reading import read_ct
+from app.jobs.batches import find_batch
+from app.jobs.intake import Request
 from app.jobs.records import State, StoreUnavailable
-from tests.jobs.installations import WHO, world
+from app.phantom.dicom_series import write_dicom_series
+from tests.imaging.dicom_worlds import SMALL, options, tiny_ct
+from tests.jobs.installations import ORDER, WHO, world
 from tests.jobs.processes import Farm, kill
 from tests.jobs.s3 import TestBucket
 
@@ -143,3 +150,21 @@ def test_an_erasure_that_failed_is_not_called_done(tmp_path: Path, bucket: TestB
         receipt = here.jobs.eraser.erase(job_id, WHO, "request")
         assert (receipt.files_removed, receipt.files_left) == (3, 0)
         assert bucket.keys() == []
+
+
+def test_a_batch_on_a_bucket(tmp_path: Path, bucket: TestBucket) -> None:
+    with world(tmp_path, store_url=bucket.url) as here:
+        folder = here.jobs.store.incoming / "upload"
+        files = [
+            InputFile(path) for seed in (1, 2) for path in write_dicom_series(tiny_ct(seed=seed), folder / str(seed))
+        ]
+        batch_id = here.jobs.batches.accept(folder, files, Request(ORDER, WHO), ReadOptions(limits=SMALL))
+        assert sum(key.endswith("/manifest.json") for key in bucket.keys("scans/")) == 2
+        assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "inflated"]
+        here.work()
+        first, second = (job for job, _ in find_batch(here.jobs.database, batch_id).jobs)
+        assert (first.state, second.state) == (State.SUCCEEDED, State.SUCCEEDED)
+        assert here.jobs.eraser.erase(first.id, WHO, "request").files_left == 0
+        with here.jobs.store.scan(str(second.scan_id)) as found:
+            hu = read_ct(found, options())[0].hu.tobytes()
+        assert hu in [tiny_ct(seed=seed).hu.tobytes() for seed in (1, 2)]
