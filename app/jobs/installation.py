@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import sqlalchemy as sa
+
 from app.jobs.batch_intake import BatchIntake
 from app.jobs.database import Database, open_database
 from app.jobs.erasure import Eraser
@@ -18,6 +20,7 @@ from app.jobs.object_store import open_object_store
 from app.jobs.queue import JobQueue
 from app.jobs.runner import AnalyseOrder, Observe, Render, Runner, Turn
 from app.jobs.store import Store
+from app.jobs.tables import installation
 from app.jobs.webhooks import Deliveries
 from app.jobs.worker import Chores, Worker, running_worker
 from app.settings import Settings
@@ -60,7 +63,7 @@ def open_jobs(settings: Settings, make_queue: MakeQueue = dbos_queue) -> Iterato
     OSError
         The data folder cannot be written.
     """
-    with open_store(settings) as store, _opened_database(settings) as database:
+    with _opened_database(settings) as database, open_store(settings, database) as store:
         queue = make_queue(database)
         ledger = Ledger(database, queue, settings.max_attempts)
         intake = Intake(database, queue, store, settings.max_queued)
@@ -78,7 +81,7 @@ def open_jobs(settings: Settings, make_queue: MakeQueue = dbos_queue) -> Iterato
 
 
 @contextmanager
-def open_store(settings: Settings) -> Iterator[Store]:
+def open_store(settings: Settings, database: Database) -> Iterator[Store]:
     """The store that the settings name, ready for use: the data folder, or an object store.
 
     Raises
@@ -88,7 +91,9 @@ def open_store(settings: Settings) -> Iterator[Store]:
     """
     data_dir = settings.data_dir.absolute()
     if settings.store_url is not None:
-        with open_object_store(settings.store_url, data_dir) as store:
+        with database.reading() as connection:
+            name = connection.execute(sa.select(installation.c.id)).scalar_one()
+        with open_object_store(settings.store_url, data_dir, name) as store:
             yield store
         return
     folder = FolderStore(data_dir)
@@ -98,8 +103,10 @@ def open_store(settings: Settings) -> Iterator[Store]:
 
 @contextmanager
 def _opened_database(settings: Settings) -> Iterator[Database]:
+    data_dir = settings.data_dir.absolute()
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     url = settings.database_url.get_secret_value() if settings.database_url else None
-    database = open_database(url, settings.data_dir.absolute())
+    database = open_database(url, data_dir)
     try:
         yield database
     finally:

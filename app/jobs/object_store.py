@@ -4,8 +4,9 @@ A scan is a row of parts and a manifest. The manifest is written last and reader
 there whole or not at all. Parts hold the files end to end: a series of hundreds of slices takes tens of requests, each
 part is one atomic request, and a process that is killed leaves no half-done transfer that a listing would not show.
 
-A marker lies beside them. Where something is missing and the marker too, it is the bucket that is gone, or another
-one, and nothing is said about the scan.
+A marker lies beside them and names the installation. Where something is missing and our marker too, it is the bucket
+that is gone, or another one, and nothing is said about the scan. Where the marker is another's, the start is refused:
+the sweep would take the other's scans for leftovers.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from app.imaging.errors import OptionError
 from app.imaging.inputs import InputFile
 from app.jobs.objects import Bucket, open_s3
 from app.jobs.records import StoreDamaged, StoredFile, StoreUnavailable
@@ -39,6 +41,13 @@ _MANIFEST = "manifest.json"
 
 class _Stored(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Marker(_Stored):
+    """Whose store it is."""
+
+    format: Literal[1] = 1
+    installation: str
 
 
 class FileEntry(_Stored):
@@ -76,23 +85,36 @@ class ObjectStore:
         Folder of this machine where uploads are received.
     scratch
         Folder of this process where scans lie while they are analysed.
+    installation
+        Name of the installation, the same for all of its processes.
     """
 
     bucket: Bucket
     incoming: Path
     scratch: Path
+    installation: str
 
     def prepare(self) -> None:
         """Leave the marker, and try what will have to be done: write, read, list and remove.
 
         Raises
         ------
+        OptionError
+            ``store_of_another``: the marker is that of another installation.
         StoreUnavailable
-            One of them cannot be done.
+            Something cannot be done.
         """
         self.incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe = f"probes/{uuid.uuid4().hex}"
-        self.bucket.put({_MARKER: b'{"format": 1}\n', probe: b"probe"})
+        owner = self._owner()
+        if owner not in (None, self.installation):
+            raise OptionError(
+                "What LUNGNODULE_STORE_URL names is the store of another database. Name another prefix, or the "
+                "database that belongs to it.",
+                code="store_of_another",
+            )
+        marker = Marker(installation=self.installation).model_dump_json().encode()
+        self.bucket.put({_MARKER: marker, probe: b"probe"})
         self._refuse_when_away()
         if not self._erased(probe).files:
             raise StoreUnavailable(
@@ -223,26 +245,34 @@ class ObjectStore:
                     raise StoreDamaged("The stored scan is not what was written.", code="scan_damaged")
                 yield found[key]
 
+    def _owner(self) -> str | None:
+        """Whom the marker names; empty for one that cannot be read, None where there is none."""
+        try:
+            (stored,) = self.bucket.get([_MARKER]).values()
+            return Marker.model_validate_json(stored).installation
+        except FileNotFoundError:
+            return None
+        except ValidationError:
+            return ""
+
     def _refuse_when_away(self) -> None:
-        """Raise unless the marker is there.
+        """Raise unless our marker is there.
 
         Raises
         ------
         StoreUnavailable
         """
-        try:
-            self.bucket.get([_MARKER])
-        except FileNotFoundError as error:
+        if self._owner() != self.installation:
             raise StoreUnavailable(
                 "The object store is there, but not what was kept in it. Whoever runs the service must look at "
                 "LUNGNODULE_STORE_URL and its bucket.",
                 code="store_missing",
                 values={"retry_after_s": 60},
-            ) from error
+            )
 
 
 @contextmanager
-def open_object_store(url: str, data_dir: Path) -> Iterator[ObjectStore]:
+def open_object_store(url: str, data_dir: Path, installation: str) -> Iterator[ObjectStore]:
     """The store at ``s3://bucket/prefix``, with folders for what passes through this machine under ``data_dir``.
 
     Raises
@@ -254,7 +284,7 @@ def open_object_store(url: str, data_dir: Path) -> Iterator[ObjectStore]:
     fetched.mkdir(mode=0o700, parents=True, exist_ok=True)
     # What a killed worker had fetched goes when the next process starts.
     with process_folder(fetched) as scratch:
-        store = ObjectStore(open_s3(url), data_dir / "incoming", scratch)
+        store = ObjectStore(open_s3(url), data_dir / "incoming", scratch, installation)
         store.prepare()
         yield store
 

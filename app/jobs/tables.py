@@ -157,5 +157,12 @@ workers = sa.Table(
     sa.Column("stopped_at", sa.Double),
 )
 
+installation = sa.Table(
+    "installation",
+    metadata,
+    # One row, made with the table: an object store is marked with it, so that no other installation sweeps there.
+    sa.Column("id", _ID, primary_key=True),
+)
+
 OF_A_JOB = (attempts, events, idempotency_keys, batch_jobs, outbox)
 """Tables with rows that go when a job is erased. The audit trail stays: it holds nothing of the patient."""

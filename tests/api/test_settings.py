@@ -81,7 +81,7 @@ def test_an_object_store_needs_its_extra(env: pytest.MonkeyPatch) -> None:
 def test_without_an_object_store_nothing_of_it_is_imported(tmp_path: Path) -> None:
     program = (
         "import sys; from app.main import create_app; from app.settings import Settings; "
-        "from app.jobs.installation import open_store; store = open_store(Settings()); store.__enter__(); "
+        "from app.jobs.installation import open_jobs; jobs = open_jobs(Settings()); jobs.__enter__(); "
         "found = {m.split('.')[0] for m in sys.modules}; "
         "print(sorted(found & {'s3fs', 'botocore', 'aiobotocore', 'aiohttp', 'fsspec'}))"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from app.imaging.errors import OptionError
 from app.imaging.inputs import InputFile
 from app.imaging.read_options import ReadOptions
 from app.imaging.reading import read_ct
@@ -17,6 +18,7 @@ from app.jobs.batches import find_batch
 from app.jobs.intake import Request
 from app.jobs.records import State, StoreUnavailable
 from app.phantom.dicom_series import write_dicom_series
+from tests.api.standins import left_in
 from tests.imaging.dicom_worlds import SMALL, options, tiny_ct
 from tests.jobs.installations import ORDER, WHO, world
 from tests.jobs.processes import Farm, kill
@@ -48,7 +50,7 @@ def test_service_and_worker_share_no_folder(
     worker = farm.worker(LUNGNODULE_DATA_DIR=str(elsewhere))
     job = farm.assert_done_once(job_id, 7)
     assert job["attempts"][0]["outcome"] == "lost"
-    assert list(elsewhere.glob("fetched/*/*")) == []  # the killed one's too
+    farm.until(lambda: left_in(elsewhere / "fetched") == [], "nothing is left, of the killed one neither")
     assert list(farm.data_dir.glob("incoming/*/*")) == []
     assert len(bucket.keys("scans/")) == 2
     receipt = requests.delete(f"{farm.url}/v1/jobs/{job_id}/data", timeout=60).json()
@@ -90,6 +92,16 @@ def test_killed_during_the_transfer_nothing_is_left(start: StartFarm, bucket: Te
 def _send_to_a_killed_service(farm: Farm) -> None:
     with pytest.raises(requests.ConnectionError):
         farm.post("ok 1")
+
+
+def test_another_database_does_not_sweep_our_bucket(tmp_path: Path, bucket: TestBucket) -> None:
+    with world(tmp_path / "ours", store_url=bucket.url) as here:
+        here.submit(b"one")
+    with world(tmp_path / "ours", store_url=bucket.url) as again:
+        assert len(again.jobs.store.scan_ids()) == 1
+    with pytest.raises(OptionError) as caught, world(tmp_path / "other", store_url=bucket.url):
+        pass
+    assert caught.value.code == "store_of_another"
 
 
 def test_while_the_store_is_away_nothing_is_lost(tmp_path: Path, bucket: TestBucket) -> None:

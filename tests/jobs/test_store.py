@@ -17,14 +17,14 @@ from app.jobs.records import StoreDamaged, StoreUnavailable
 from app.jobs.store import Store, content_digest
 from tests.jobs.s3 import TestBucket
 
-SCAN, JOB = "5" * 32, "7" * 32
+SCAN, JOB, OURS = "5" * 32, "7" * 32, "9" * 32
 PART_BYTES = 10
 
 
 @pytest.fixture
 def in_bucket(tmp_path: Path, bucket: TestBucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
     monkeypatch.setattr(object_store, "PART_BYTES", PART_BYTES)
-    with open_object_store(bucket.url, tmp_path) as store:
+    with open_object_store(bucket.url, tmp_path, OURS) as store:
         yield store
 
 
@@ -208,6 +208,24 @@ def test_another_bucket_in_its_place_is_no_empty_store(in_bucket: ObjectStore, b
         in_bucket.left_of(JOB, SCAN)
 
 
+@pytest.mark.parametrize("marker", [b'{"format":1,"installation":"another"}', b"?"])
+def test_the_store_of_another_installation_is_not_touched(
+    in_bucket: ObjectStore, bucket: TestBucket, tmp_path: Path, marker: bytes
+) -> None:
+    in_bucket.keep_scan(SCAN, *received(in_bucket, b"one"))
+    with open_object_store(bucket.url, tmp_path, OURS) as beside:  # another process of ours
+        assert fetched(beside) == [("Doe^John 0", b"one")]
+    bucket.write("lungnodule-store.json", marker)
+    before = bucket.keys()
+    with pytest.raises(OptionError) as caught, open_object_store(bucket.url, tmp_path, OURS):
+        pass
+    assert caught.value.code == "store_of_another"
+    assert bucket.keys() == before
+    assert bucket.body("lungnodule-store.json") == marker
+    with pytest.raises(StoreUnavailable):
+        in_bucket.left_of(JOB, SCAN)
+
+
 def test_without_rights_it_says_so(in_bucket: ObjectStore, bucket: TestBucket) -> None:
     bucket.s3.instead(lambda _method, _path: 403)
     with pytest.raises(StoreUnavailable) as caught:
@@ -218,25 +236,28 @@ def test_without_rights_it_says_so(in_bucket: ObjectStore, bucket: TestBucket) -
 @pytest.mark.parametrize("denied", ["PUT", "POST"], ids=["writing", "erasing"])
 def test_it_does_not_start_without_the_right_to(tmp_path: Path, bucket: TestBucket, denied: str) -> None:
     bucket.s3.instead(lambda method, _path: 403 if method == denied else None)
-    with pytest.raises(StoreUnavailable) as caught, open_object_store(bucket.url, tmp_path):
+    with pytest.raises(StoreUnavailable) as caught, open_object_store(bucket.url, tmp_path, OURS):
         pass
     assert caught.value.code == "store_denied"
 
 
 def test_a_bucket_that_keeps_what_is_erased_is_refused(tmp_path: Path, bucket: TestBucket) -> None:
     bucket.s3.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
-    with pytest.raises(OptionError) as caught, open_object_store(bucket.url, tmp_path):
+    with pytest.raises(OptionError) as caught, open_object_store(bucket.url, tmp_path, OURS):
         pass
     assert caught.value.code == "store_keeps_versions"
 
 
 def test_a_bucket_that_is_missing_is_named(tmp_path: Path, bucket: TestBucket) -> None:
-    with pytest.raises(StoreUnavailable, match="absent-bucket"), open_object_store("s3://absent-bucket", tmp_path):
+    with (
+        pytest.raises(StoreUnavailable, match="absent-bucket"),
+        open_object_store("s3://absent-bucket", tmp_path, OURS),
+    ):
         pass
 
 
 def test_a_bucket_without_prefix_will_do(tmp_path: Path, bucket: TestBucket) -> None:
-    with open_object_store(f"s3://{bucket.name}/", tmp_path) as store:
+    with open_object_store(f"s3://{bucket.name}/", tmp_path, OURS) as store:
         store.keep_scan(SCAN, *received(store, b"one"))
         assert fetched(store) == [("Doe^John 0", b"one")]
         assert store.scan_ids() == [SCAN]

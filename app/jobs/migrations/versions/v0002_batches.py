@@ -1,6 +1,8 @@
-"""Several jobs of one upload."""
+"""Several jobs of one upload; a name for the installation, which its object store is marked with."""
 
 from __future__ import annotations
+
+import uuid
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +12,9 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Make the tables of batches."""
+    """Make the tables of batches, and the name."""
+    made = op.create_table("installation", sa.Column("id", sa.String(32), primary_key=True))
+    op.bulk_insert(made, [{"id": uuid.uuid4().hex}])
     op.create_table(
         "batches",
         sa.Column("id", sa.String(32), primary_key=True),
@@ -34,5 +38,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop them; the jobs stay."""
+    op.drop_table("installation")
     op.drop_table("batch_jobs")
     op.drop_table("batches")
