@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,22 +46,23 @@ def received(store: Store, *contents: bytes) -> tuple[Path, list[InputFile]]:
     return folder, [InputFile(folder / f"{number:06d}", f"Doe^John {number}") for number in range(len(contents))]
 
 
-def fetched(store: Store) -> list[tuple[str | None, bytes]]:
-    with store.scan(SCAN) as files:
+def fetched(store: Store, scan_id: str = SCAN) -> list[tuple[str | None, bytes]]:
+    with store.scan(scan_id) as files:
         return [(file.name, file.path.read_bytes()) for file in files]
 
 
-@pytest.mark.parametrize(
-    "sizes",
-    [(1,), (PART_BYTES,), (PART_BYTES + 1,), (0,), (0, 3, 0, 4), (4, PART_BYTES * 9 + 2, 7), (PART_BYTES,) * 5],
-    ids=str,
-)
-def test_a_scan_comes_back(store: Store, sizes: tuple[int, ...]) -> None:
-    contents = [bytes((number * 31 + i) % 251 for i in range(size)) for number, size in enumerate(sizes)]
-    store.keep_scan(SCAN, *received(store, *contents))
-    assert fetched(store) == [(f"Doe^John {number}", content) for number, content in enumerate(contents)]
-    assert store.scan_ids() == [SCAN]
-    assert -5 < store.age_s(time.time(), scan_id=SCAN) < 600
+def test_scans_come_back(store: Store) -> None:
+    """Files that end within a part, with it, beyond it, and empty ones."""
+    p = PART_BYTES
+    for number, sizes in enumerate([(1,), (p,), (p + 1,), (0,), (0, 3, 0, 4), (4, p * 9 + 2, 7), (p,) * 5]):
+        contents = [bytes((file * 31 + i) % 251 for i in range(size)) for file, size in enumerate(sizes)]
+        scan_id = f"{number:032x}"
+        folder, files = received(store, *contents)
+        store.keep_scan(scan_id, folder, files)
+        assert fetched(store, scan_id) == [(f"Doe^John {file}", content) for file, content in enumerate(contents)]
+        assert sorted(store.scan_ids())[-1] == scan_id
+        assert -5 < store.age_s(time.time(), scan_id=scan_id) < 600
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_scan_is_taken_back(store: Store) -> None:
