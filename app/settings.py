@@ -6,6 +6,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -83,6 +84,11 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         default=None, description="postgresql://... for many machines; without it SQLite in data_dir."
     )
+    store_url: str | None = Field(
+        default=None,
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*/?$",
+        description="s3://bucket/prefix for scans and results; without it they lie in data_dir.",
+    )
     worker_concurrency: int = Field(
         default=1, ge=0, le=64, description="Jobs analysed at once by each worker; 0: this service only takes jobs in."
     )
@@ -91,6 +97,7 @@ class Settings(BaseSettings):
     )
     max_attempts: int = Field(default=3, ge=1, description="Attempts that may fail or be lost before a job is parked.")
     max_queued: int = Field(default=1000, ge=1, description="Jobs that may wait.")
+    max_batch_jobs: int = Field(default=64, ge=1, description="Most jobs of one batch.")
     max_job_uploads: int = Field(default=16, ge=1, description="Uploads of jobs received at the same time.")
     drain_notice_s: float = Field(
         default=1.0, ge=0, description="Seconds between not being ready and not listening, after SIGTERM."
@@ -131,6 +138,13 @@ class Settings(BaseSettings):
     def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith("postgresql://"):
             raise ValueError("must begin with postgresql://")
+        return value
+
+    @field_validator("store_url")
+    @classmethod
+    def _with_its_extra(cls, value: str | None) -> str | None:
+        if value is not None and find_spec("s3fs") is None:
+            raise ValueError("needs the package s3fs: pip install 'lungnodule[s3]'")
         return value
 
     @field_validator("root_path")

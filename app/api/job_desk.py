@@ -25,6 +25,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 _THREADS = 8
+_READERS = 2
 _ACTOR = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
 
@@ -38,6 +39,8 @@ class JobDesk:
         Of the installation.
     threads
         For what blocks.
+    readers
+        For what blocks for long, so that it does not hold up a status.
     uploads
         Holds one permit for each upload that may be received.
     incoming
@@ -48,6 +51,7 @@ class JobDesk:
 
     jobs: Jobs
     threads: ThreadPoolExecutor
+    readers: ThreadPoolExecutor
     uploads: asyncio.Semaphore
     incoming: Path
     draining: threading.Event
@@ -60,6 +64,12 @@ class JobDesk:
     async def run(self, call: Callable[Arguments, Result], *args: Arguments.args, **named: Arguments.kwargs) -> Result:
         """Run what blocks outside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, partial(call, *args, **named))
+
+    async def run_long(
+        self, call: Callable[Arguments, Result], *args: Arguments.args, **named: Arguments.kwargs
+    ) -> Result:
+        """Run what blocks for long, a few at a time."""
+        return await asyncio.get_running_loop().run_in_executor(self.readers, partial(call, *args, **named))
 
     def refuse_when_draining(self) -> None:
         """Take no new work while the process ends.
@@ -105,8 +115,9 @@ def open_desk(jobs: Jobs, draining: threading.Event) -> Iterator[JobDesk]:
     with (
         process_folder(jobs.store.incoming) as incoming,
         ThreadPoolExecutor(_THREADS, thread_name_prefix="jobs") as threads,
+        ThreadPoolExecutor(_READERS, thread_name_prefix="batches") as readers,
     ):
-        yield JobDesk(jobs, threads, asyncio.Semaphore(jobs.settings.max_job_uploads), incoming, draining)
+        yield JobDesk(jobs, threads, readers, asyncio.Semaphore(jobs.settings.max_job_uploads), incoming, draining)
 
 
 def get_desk(request: Request) -> JobDesk:

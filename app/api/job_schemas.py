@@ -42,8 +42,8 @@ class JobAttempt(BaseModel):
     finished_at: datetime | None = Field(description="When it ended (UTC); null while it runs.")
     outcome: str | None = Field(
         description="succeeded, answered (the same work had been done before), refused, error, lost (its worker was "
-        "gone), deferred (no room on the disk), interrupted (its worker was told to stop) or cancelled; null while it "
-        "runs."
+        "gone), deferred (no room on the disk, or the store did not answer), interrupted (its worker was told to stop) "
+        "or cancelled; null while it runs."
     )
     stage: str = Field(description="The last stage it reached.")
     code: str | None = Field(description="What went wrong, where something did.")

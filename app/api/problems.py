@@ -177,6 +177,7 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
     ),
     jobs.QueueFull: ProblemKind("queue_full", 429, "Too many jobs", _RETRY),
     jobs.DatabaseUnavailable: ProblemKind("database_unavailable", 503, "Database does not answer", _RETRY),
+    jobs.StoreUnavailable: ProblemKind("store_unavailable", 503, "Store of scans does not answer", _RETRY),
     jobs.StoreDamaged: ProblemKind(
         "store_damaged", 500, "Stored data missing or damaged", "Send the scan again; tell whoever runs the service."
     ),

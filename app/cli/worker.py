@@ -22,9 +22,9 @@ def worker(
 ) -> None:
     """Work on jobs that a service takes in.
 
-    It needs the service's data folder (LUNGNODULE_DATA_DIR) and database (LUNGNODULE_DATABASE_URL; without one, SQLite
-    in that folder, for workers on the same machine). On SIGTERM it takes no more jobs, gives running ones
-    LUNGNODULE_DRAIN_TIMEOUT_S and hands back what is not done then.
+    It needs the service's data folder (LUNGNODULE_DATA_DIR) or object store (LUNGNODULE_STORE_URL), and its database
+    (LUNGNODULE_DATABASE_URL; without one, SQLite in that folder, for workers on the same machine). On SIGTERM it takes
+    no more jobs, gives running ones LUNGNODULE_DRAIN_TIMEOUT_S and hands back what is not done then.
 
     For example:
 

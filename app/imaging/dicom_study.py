@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ def read_study(
     """
     limits = options.limits
     with PixelWorkers(limits.decode_workers, limits.decode_memory_bytes, limits.decode_timeout_s) as workers:
-        headers, directories = _headers(files, scratch, options, workers)
+        headers, directories = study_headers(files, scratch, options, workers.start)
         choice = choose_series(group_series(headers), options)
         hu = _read_pixels(choice.stack, options, workers)
     patient = patient_attributes(choice.series.first.patient_age, choice.series.first.patient_sex)
@@ -78,10 +78,25 @@ def read_study(
     return volume, report
 
 
-def _headers(
-    files: Sequence[ScanFile], scratch: Path, options: ReadOptions, workers: PixelWorkers
+def study_headers(
+    files: Sequence[ScanFile], scratch: Path, options: ReadOptions, on_compressed: Callable[[int], object]
 ) -> tuple[list[SliceHeader], list[Notice]]:
-    """Headers of all slices, and notices about directories; starts the decoders when a slice will need them."""
+    """Headers of all slices, and notices about directories.
+
+    Parameters
+    ----------
+    files, scratch, options
+        As in `read_study`.
+    on_compressed
+        Called, perhaps often, with the number of frames that may have to be decoded.
+
+    Raises
+    ------
+    UnreadableScan, UploadTooLarge
+        See `app.imaging.dicom_headers.read_slice_headers`.
+    UnsupportedFormat
+        There is nothing but directories.
+    """
     headers: list[SliceHeader] = []
     directories = []
     limits = options.limits
@@ -93,7 +108,7 @@ def _headers(
         else:
             headers += found
             if is_compressed(found[0]):
-                workers.start(len(files) * len(found))
+                on_compressed(len(files) * len(found))
         options.report_progress(_HEADER_SHARE * done / len(files))
     if not headers:
         raise UnsupportedFormat(

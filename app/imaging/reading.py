@@ -58,17 +58,17 @@ def read_ct(source: Source | Sequence[Source], options: ReadOptions | None = Non
     options = options or ReadOptions()
     with tempfile.TemporaryDirectory(prefix="lungnodule-read-", dir=options.scratch_root) as folder:
         scratch = Path(folder)
-        received = _received(listed_files(source), scratch, options.limits)
+        received = sort_received(listed_files(source), scratch, options.limits)
         if received.dicom:
             return read_study(received.dicom, scratch, options, received.count, received.ignored)
         if not received.volumes:
-            raise _nothing_readable(received)
+            raise nothing_readable(received)
         return _read_volume(received, options)
 
 
 @dataclass(frozen=True)
-class _Received:
-    """What was sent, sorted by kind."""
+class Received:
+    """What was sent, sorted by kind: DICOM files, volume files with their format, and the rest."""
 
     dicom: tuple[ScanFile, ...]
     volumes: tuple[tuple[ScanFile, str], ...]
@@ -77,7 +77,25 @@ class _Received:
     count: int
 
 
-def _received(files: Sequence[InputFile], scratch: Path, limits: ReadLimits) -> _Received:
+def sort_received(files: Sequence[InputFile], scratch: Path, limits: ReadLimits) -> Received:
+    """Open archives and tell files apart by their content.
+
+    Parameters
+    ----------
+    files
+        As they were sent.
+    scratch
+        Folder for what has to be inflated; the caller removes it.
+    limits
+        Counts, sizes, ratio; for all archives together.
+
+    Raises
+    ------
+    UploadTooLarge
+        ``too_many_files``, ``too_large`` or ``compression_ratio``.
+    UnreadableScan
+        ``empty_upload``, or what is wrong with an archive.
+    """
     found: list[ScanFile] = []
     ignored: list[Notice] = []
     for file in files:
@@ -114,7 +132,7 @@ def _check_sizes(found: Sequence[ScanFile], limits: ReadLimits) -> None:
         )
 
 
-def _sorted_by_kind(found: Sequence[ScanFile], ignored: Sequence[Notice]) -> _Received:
+def _sorted_by_kind(found: Sequence[ScanFile], ignored: Sequence[Notice]) -> Received:
     """Tell files apart by their content."""
     dicom, volumes, others, notices = [], [], [], list(ignored)
     for file in found:
@@ -129,7 +147,7 @@ def _sorted_by_kind(found: Sequence[ScanFile], ignored: Sequence[Notice]) -> _Re
             notices.append(_unknown(file, head))
     if dicom:
         notices += [Notice("not_preferred", "DICOM images came with it.", {"file": file.index}) for file, _ in volumes]
-    return _Received(tuple(dicom), tuple(volumes), tuple(others), tuple(notices), len(found) + len(ignored))
+    return Received(tuple(dicom), tuple(volumes), tuple(others), tuple(notices), len(found) + len(ignored))
 
 
 def _unknown(file: ScanFile, head: bytes) -> Notice:
@@ -140,7 +158,8 @@ def _unknown(file: ScanFile, head: bytes) -> Notice:
     return Notice("not_dicom", "Neither DICOM nor a volume file.", {"file": file.index})
 
 
-def _nothing_readable(received: _Received) -> ScanError:
+def nothing_readable(received: Received) -> ScanError:
+    """The error where neither DICOM nor a volume file came."""
     codes = {notice.code for notice in received.ignored}
     for code, advice in (
         ("zip_nested", "Send the inner archive itself."),
@@ -155,7 +174,7 @@ def _nothing_readable(received: _Received) -> ScanError:
     )
 
 
-def _read_volume(received: _Received, options: ReadOptions) -> tuple[CtVolume, AcceptanceReport]:
+def _read_volume(received: Received, options: ReadOptions) -> tuple[CtVolume, AcceptanceReport]:
     if len(received.volumes) > 1 or options.series_uid is not None:
         raise SeriesSelectionError(
             f"{len(received.volumes)} volume files were sent. Send one, and name no series: only DICOM has them.",

@@ -40,6 +40,29 @@ def choose_series(series: Sequence[Series], options: ReadOptions) -> SeriesChoic
     """
     if options.series_uid is not None:
         return _named(series, options)
+    judged = judge_series(series, options)
+    if not judged.fitting:
+        raise refusal(judged.rejected, judged.faults)
+    return _preferred(list(judged.fitting), list(judged.rejected))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Which series can be analysed, and what is wrong with the others."""
+
+    fitting: tuple[tuple[Series, Stack], ...]
+    rejected: tuple[RejectedSeries, ...]
+    faults: tuple[ScanError, ...]
+    """Of those rejected for what they are made of."""
+
+
+def refusal(rejected: Sequence[RejectedSeries], faults: Sequence[ScanError]) -> ScanError:
+    """The error where none fits: the fault of the only one that has one, or the reasons of all."""
+    return faults[0] if len(faults) == 1 else _none_fits(rejected)
+
+
+def judge_series(series: Sequence[Series], options: ReadOptions) -> Judged:
+    """Judge each series by itself, as far as headers tell."""
     rejected: list[RejectedSeries] = []
     fitting: list[tuple[Series, Stack]] = []
     faults: list[ScanError] = []
@@ -52,9 +75,7 @@ def choose_series(series: Sequence[Series], options: ReadOptions) -> SeriesChoic
         except ScanError as fault:
             faults.append(fault)
             rejected.append(RejectedSeries(summary(each), (Notice(fault.code, fault.message, fault.values),)))
-    if not fitting:
-        raise faults[0] if len(faults) == 1 else _none_fits(rejected)
-    return _preferred(fitting, rejected)
+    return Judged(tuple(fitting), tuple(rejected), tuple(faults))
 
 
 def _body_part(series: Series) -> tuple[Notice, ...]:

@@ -85,6 +85,21 @@ def read_volume_file(
         ``damaged_header``, ``invalid_geometry``, ``missing_data_file``, ``truncated``, ``length_mismatch``,
         ``damaged_pixels`` or ``not_finite``.
     """
+    header, data = volume_layout(file, source_format, beside, limits)
+    hu = _read_samples(file, data, header, on_progress)
+    return ReadVolume(CtVolume(hu, header.grid), volume_summary(header), samples_file=data.index)
+
+
+def volume_layout(
+    file: ScanFile, source_format: str, beside: Sequence[ScanFile], limits: ReadLimits
+) -> tuple[VolumeHeader, ScanFile]:
+    """What the header says, and the file that holds the samples; no sample is read.
+
+    Raises
+    ------
+    UnsupportedFormat, UploadTooLarge, UnreadableScan
+        As `read_volume_file`, for all that is known without the samples.
+    """
     header = volume_header(file, source_format)
     voxels = math.prod(header.size_xyz)
     if voxels > limits.max_voxels:
@@ -94,13 +109,14 @@ def read_volume_file(
             code="too_many_voxels",
             values={"file": file.index, "voxels": voxels, "max_voxels": limits.max_voxels},
         )
-    data = file if header.data_name is None else _beside(file, header.data_name, beside)
-    hu = _read_samples(file, data, header, on_progress)
-    grid = header.grid
-    depth, height, width = hu.shape
-    z, y, x = (round(float(value), 6) for value in grid.spacing_zyx_mm)
-    summary = SeriesSummary(None, None, depth, height, width, spacing_zyx_mm=(z, y, x))
-    return ReadVolume(CtVolume(hu, grid), summary, samples_file=data.index)
+    return header, file if header.data_name is None else _beside(file, header.data_name, beside)
+
+
+def volume_summary(header: VolumeHeader) -> SeriesSummary:
+    """What the report says of a volume file."""
+    width, height, depth = header.size_xyz
+    z, y, x = (round(float(value), 6) for value in header.grid.spacing_zyx_mm)
+    return SeriesSummary(None, None, depth, height, width, spacing_zyx_mm=(z, y, x))
 
 
 def volume_header(file: ScanFile, source_format: str) -> VolumeHeader:

@@ -85,9 +85,11 @@ class NetworkFile(_Strict):
     """One ONNX file, and its variants by name."""
 
     file: FileName
-    sha256: Sha256
-    parity: Parity | None = None
-    variants: dict[VariantName, NetworkVariant] = Field(default_factory=dict)
+    sha256: Sha256 = Field(description="sha256 of the file.")
+    parity: Parity | None = Field(default=None, description="torch against ONNX Runtime, measured at export.")
+    variants: dict[VariantName, NetworkVariant] = Field(
+        default_factory=dict, description="The same network in other arithmetic or another runtime."
+    )
 
     @model_validator(mode="after")
     def _names_are_free(self) -> NetworkFile:

@@ -113,9 +113,12 @@ def verify_model(folder: Path) -> ModelManifest:
     """
     manifest = load_manifest(folder)
     entries: list[NetworkFile] = [manifest.detector, manifest.characteriser]
-    for entry in entries + [v for v in (manifest.characteriser.verdict,) if v is not None]:
-        for file in (entry, *entry.variants.values()):
-            read_verified(folder, file)
+    if manifest.characteriser.verdict is not None:
+        entries.append(manifest.characteriser.verdict)
+    for entry in entries:
+        read_verified(folder, entry)
+        for variant in entry.variants.values():
+            read_verified(folder, variant)
     return manifest
 
 

@@ -14,7 +14,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from app.jobs.records import DatabaseUnavailable
+from app.jobs.records import DatabaseUnavailable, StoreUnavailable
 
 Result = TypeVar("Result")
 
@@ -109,17 +109,17 @@ def open_database(url: str | None, data_dir: Path) -> Database:
 
 
 def with_patience(work: Callable[[], Result]) -> Result:
-    """Try again while the database does not answer, with growing pauses, about 6 s in all.
+    """Try again while the database, or the store, does not answer, with growing pauses, about 6 s in all.
 
     Raises
     ------
-    DatabaseUnavailable
+    DatabaseUnavailable, StoreUnavailable
         When the last try fails too.
     """
     for attempt in range(_TRIES - 1):
         try:
             return work()
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, StoreUnavailable):
             time.sleep(_FIRST_PAUSE_S * 2**attempt)
     return work()
 

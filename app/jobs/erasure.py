@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from app.jobs.batches import close_when_empty, locked_batch_of
 from app.jobs.database import Database
 from app.jobs.ledger import Ledger, locked_job
 from app.jobs.queue import Ticket
@@ -17,8 +18,6 @@ from app.jobs.store import Erased, Store
 from app.jobs.tables import OF_A_JOB, jobs, scans
 
 _BATCH = 100
-_ORPHAN_AGE_S = 3600.0
-"""A folder without a row may be one whose row is about to be written."""
 _DAY_S = 86_400.0
 
 
@@ -47,12 +46,15 @@ class Eraser:
         Of the installation.
     max_age_days, max_bytes
         What retention allows: age since the end of a job, and bytes of all scans.
+    orphan_age_s
+        Age from which what belongs to no row is swept: a younger one may be one whose row is about to be written.
     """
 
     ledger: Ledger
     store: Store
     max_age_days: float
     max_bytes: int
+    orphan_age_s: float = 3600.0
 
     @property
     def database(self) -> Database:
@@ -101,10 +103,10 @@ class Eraser:
             known_scans = set(connection.execute(sa.select(scans.c.id).where(scans.c.erased_at.is_(None))).scalars())
             known_jobs = set(connection.execute(sa.select(jobs.c.id).where(jobs.c.state != State.ERASED)).scalars())
         for scan_id in set(self.store.scan_ids()) - known_scans:
-            if self.store.age_s(now, scan_id=scan_id) > _ORPHAN_AGE_S:
+            if self.store.age_s(now, scan_id=scan_id) > self.orphan_age_s:
                 removed += self.store.erase_scan(scan_id).files
         for job_id in set(self.store.result_ids()) - known_jobs:
-            if self.store.age_s(now, job_id=job_id) > _ORPHAN_AGE_S:
+            if self.store.age_s(now, job_id=job_id) > self.orphan_age_s:
                 removed += self.store.erase_results(job_id).files
         return removed
 
@@ -116,6 +118,7 @@ class Eraser:
                 return (row["scan_id"] if row else None), 0
             at = self.database.now(connection)
             removed = 0
+            batch_id = locked_batch_of(self.database, connection, job_id)
             for table in OF_A_JOB:
                 removed += connection.execute(sa.delete(table).where(table.c.job_id == job_id)).rowcount
             connection.execute(
@@ -126,6 +129,8 @@ class Eraser:
                     result_name=None, result_sha256=None, result_size=None, answered_from=None, retry_of=None,
                 )
             )  # fmt: skip
+            if batch_id is not None:
+                close_when_empty(connection, batch_id, at)
             scan_id: str = row["scan_id"]
             connection.execute(self.database.locked_row(sa.select(scans.c.id).where(scans.c.id == scan_id)))
             # After the lock: a job that was made of the scan in between is seen.

@@ -6,15 +6,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import sqlalchemy as sa
+
+from app.jobs.batch_intake import BatchIntake
 from app.jobs.database import Database, open_database
 from app.jobs.erasure import Eraser
+from app.jobs.folder_store import FolderStore
 from app.jobs.intake import Intake
-from app.jobs.leases import Leases
+from app.jobs.leases import Leases, worker_slot
 from app.jobs.ledger import Ledger
 from app.jobs.lookup import Lookup
+from app.jobs.object_store import open_object_store
 from app.jobs.queue import JobQueue
 from app.jobs.runner import AnalyseOrder, Observe, Render, Runner, Turn
 from app.jobs.store import Store
+from app.jobs.tables import installation
 from app.jobs.webhooks import Deliveries
 from app.jobs.worker import Chores, Worker, running_worker
 from app.settings import Settings
@@ -32,6 +38,7 @@ class Jobs:
     store: Store
     ledger: Ledger
     intake: Intake
+    batches: BatchIntake
     lookup: Lookup
     eraser: Eraser
 
@@ -49,28 +56,59 @@ def open_jobs(settings: Settings, make_queue: MakeQueue = dbos_queue) -> Iterato
 
     Raises
     ------
-    DatabaseUnavailable
-        The database does not answer.
+    DatabaseUnavailable, StoreUnavailable
+        The database or the object store does not answer.
+    OptionError
+        The object store is of a kind that cannot be used.
     OSError
         The data folder cannot be written.
     """
-    store = Store(settings.data_dir.absolute())
-    store.prepare()
-    url = settings.database_url.get_secret_value() if settings.database_url else None
-    database = open_database(url, store.root)
-    try:
+    with _opened_database(settings) as database, open_store(settings, database) as store:
         queue = make_queue(database)
         ledger = Ledger(database, queue, settings.max_attempts)
+        intake = Intake(database, queue, store, settings.max_queued)
         yield Jobs(
             settings=settings,
             database=database,
             queue=queue,
             store=store,
             ledger=ledger,
-            intake=Intake(database, queue, store, settings.max_queued),
+            intake=intake,
+            batches=BatchIntake(intake, settings.max_batch_jobs),
             lookup=Lookup(database),
             eraser=Eraser(ledger, store, settings.retention_days, settings.retention_bytes),
         )
+
+
+@contextmanager
+def open_store(settings: Settings, database: Database) -> Iterator[Store]:
+    """The store that the settings name, ready for use: the data folder, or an object store.
+
+    Raises
+    ------
+    OptionError, StoreUnavailable, OSError
+        As `open_jobs`.
+    """
+    data_dir = settings.data_dir.absolute()
+    if settings.store_url is not None:
+        with database.reading() as connection:
+            name = connection.execute(sa.select(installation.c.id)).scalar_one()
+        with open_object_store(settings.store_url, data_dir, name) as store:
+            yield store
+        return
+    folder = FolderStore(data_dir)
+    folder.prepare()
+    yield folder
+
+
+@contextmanager
+def _opened_database(settings: Settings) -> Iterator[Database]:
+    data_dir = settings.data_dir.absolute()
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    url = settings.database_url.get_secret_value() if settings.database_url else None
+    database = open_database(url, data_dir)
+    try:
+        yield database
     finally:
         database.close()
 
@@ -96,7 +134,10 @@ def work(jobs: Jobs, analyse: AnalyseOrder, render: Render, turn: Turn, observe:
     chores = Chores(
         Leases(jobs.ledger, settings.worker_lease_s), Deliveries(jobs.database, settings.webhooks), jobs.eraser
     )
-    with running_worker(
-        make_runner, jobs.queue, chores, settings.worker_concurrency, settings.drain_timeout_s
-    ) as worker:
+    with (
+        worker_slot(settings.data_dir.absolute()) as slot,
+        running_worker(
+            make_runner, jobs.queue, chores, slot, settings.worker_concurrency, settings.drain_timeout_s
+        ) as worker,
+    ):
         yield worker

@@ -30,7 +30,7 @@ from app.jobs.rows import Row, Who, add_audit, add_event, add_notice, as_json, n
 from app.jobs.store import Store, content_digest
 from app.jobs.tables import idempotency_keys, jobs, scans
 
-_RACES = 5
+RACES = 5
 """Tries when others store the same scan or use the same key at the same moment."""
 
 
@@ -47,8 +47,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class _Admission:
-    """A request with what was found out about it."""
+class Admission:
+    """A request with what was found out about its scan."""
 
     request: Request
     fingerprint: str
@@ -93,13 +93,13 @@ class Intake:
             Nothing was taken in.
         """
         digest, size = content_digest(files)
-        fingerprint = _sha256([digest, as_json(request.order)])
-        for _ in range(_RACES):
+        fingerprint = digest_of([digest, as_json(request.order)])
+        for _ in range(RACES):
             if (known := self._job_of_key(request.idempotency_key, fingerprint)) is not None:
                 return known
             self.refuse_when_full()
-            scan_id = self._live_scan(digest)
-            admission = _Admission(request, fingerprint, scan_id or new_id(), digest, size, scan_id is None)
+            scan_id = self.live_scan(digest)
+            admission = Admission(request, fingerprint, scan_id or new_id(), digest, size, scan_id is None)
             if admission.is_new_scan:
                 self.store.keep_scan(admission.scan_id, folder, files)
             job_id = self._admit(admission)
@@ -119,22 +119,27 @@ class Intake:
         QueueFull, IdempotencyMismatch, DatabaseUnavailable
             As `accept`.
         """
-        for _ in range(_RACES):
+        for _ in range(RACES):
             with self.database.transaction() as connection:
                 source = present_job(self.database, connection, job_id)
                 scan = connection.execute(sa.select(scans).where(scans.c.id == source["scan_id"])).mappings().one()
-            fingerprint = _sha256([scan["digest"], as_json(request.order), job_id])
+            fingerprint = digest_of([scan["digest"], as_json(request.order), job_id])
             if (known := self._job_of_key(request.idempotency_key, fingerprint)) is not None:
                 return known
             self.refuse_when_full()
-            admission = _Admission(request, fingerprint, scan["id"], scan["digest"], scan["size"], is_new_scan=False)
+            admission = Admission(request, fingerprint, scan["id"], scan["digest"], scan["size"], is_new_scan=False)
             made = self._admit(admission)
             if made is not None:
                 return made
         raise JobErased("The data of this job were erased.")
 
-    def refuse_when_full(self) -> None:
+    def refuse_when_full(self, more: int = 1) -> None:
         """Before a body is read, too.
+
+        Parameters
+        ----------
+        more
+            Jobs that are to be added.
 
         Raises
         ------
@@ -145,10 +150,10 @@ class Intake:
             waiting = connection.execute(
                 sa.select(sa.func.count()).select_from(jobs).where(jobs.c.state == State.QUEUED)
             ).scalar_one()
-        if waiting >= self.max_queued:
+        if waiting + more > self.max_queued:
             raise QueueFull(
-                f"{waiting} jobs wait, as many as may. Try again later.",
-                values={"waiting": waiting, "limit": self.max_queued, "retry_after_s": 60},
+                f"{waiting} jobs wait; {more} more would be over the limit of {self.max_queued}. Try again later.",
+                values={"waiting": waiting, "limit": self.max_queued, "more": more, "retry_after_s": 60},
             )
 
     def stored_answer(self, connection: sa.Connection, work_digest: str) -> Row | None:
@@ -177,7 +182,7 @@ class Intake:
             return None
         return source["answered_from"] or source["id"], self.store.keep_result(job_id, attempt, body)
 
-    def _admit(self, admission: _Admission) -> str | None:
+    def _admit(self, admission: Admission) -> str | None:
         """Write it all down; None where somebody was faster with the same scan or the same key."""
         job_id = new_id()
         work = work_digest(admission.digest, admission.request.order)
@@ -189,13 +194,13 @@ class Intake:
         self.store.erase_results(job_id)
         return None
 
-    def _written(self, job_id: str, admission: _Admission, work: str, answer: tuple[str, StoredFile] | None) -> bool:
+    def _written(self, job_id: str, admission: Admission, work: str, answer: tuple[str, StoredFile] | None) -> bool:
         try:
             with self.database.transaction() as connection:
                 at = self.database.now(connection)
-                if not self._hold_scan(connection, admission, at):
+                if not self.hold_scan(connection, admission, at):
                     return False
-                _insert_job(connection, job_id, admission, work, at, answer)
+                insert_job(connection, job_id, admission, work, at, answer)
                 self._insert_key(connection, job_id, admission, at)
                 if answer is None:
                     self.queue.submit(connection, Ticket(job_id, 1))
@@ -203,7 +208,14 @@ class Intake:
             return False
         return True
 
-    def _hold_scan(self, connection: sa.Connection, admission: _Admission, at: float) -> bool:
+    def hold_scan(self, connection: sa.Connection, admission: Admission, at: float) -> bool:
+        """Write a new scan down, or see to it that a known one stays; False where it has just been erased.
+
+        Raises
+        ------
+        sqlalchemy.exc.IntegrityError
+            Somebody was faster with the same scan.
+        """
         if admission.is_new_scan:
             connection.execute(
                 sa.insert(scans).values(
@@ -214,11 +226,11 @@ class Intake:
         query = sa.select(scans.c.id).where(scans.c.id == admission.scan_id, scans.c.erased_at.is_(None))
         return connection.execute(self.database.locked_row(query)).one_or_none() is not None
 
-    def _insert_key(self, connection: sa.Connection, job_id: str, admission: _Admission, at: float) -> None:
+    def _insert_key(self, connection: sa.Connection, job_id: str, admission: Admission, at: float) -> None:
         if (key := admission.request.idempotency_key) is not None:
             connection.execute(
                 sa.insert(idempotency_keys).values(
-                    key_sha256=_sha256(key), fingerprint=admission.fingerprint, job_id=job_id, created_at=at
+                    key_sha256=digest_of(key), fingerprint=admission.fingerprint, job_id=job_id, created_at=at
                 )
             )
 
@@ -227,7 +239,7 @@ class Intake:
             return None
         with self.database.reading() as connection:
             found = connection.execute(
-                sa.select(idempotency_keys).where(idempotency_keys.c.key_sha256 == _sha256(key))
+                sa.select(idempotency_keys).where(idempotency_keys.c.key_sha256 == digest_of(key))
             ).one_or_none()
         if found is None:
             return None
@@ -235,7 +247,8 @@ class Intake:
             raise IdempotencyMismatch("This Idempotency-Key came before with another scan or other options.")
         return str(found.job_id)
 
-    def _live_scan(self, digest: str) -> str | None:
+    def live_scan(self, digest: str) -> str | None:
+        """The id of the stored scan with this content, if there is one."""
         with self.database.reading() as connection:
             return connection.execute(sa.select(scans.c.id).where(scans.c.digest == digest)).scalar_one_or_none()
 
@@ -244,17 +257,18 @@ def work_digest(scan_digest: str, order: Order) -> str:
     """The same for two jobs that must give the same answer: content, model, options and version of the program."""
     asked = as_json(order)
     del asked["notify"]
-    return _sha256([scan_digest, asked, version("lungnodule")])
+    return digest_of([scan_digest, asked, version("lungnodule")])
 
 
-def _insert_job(
+def insert_job(
     connection: sa.Connection,
     job_id: str,
-    admission: _Admission,
+    admission: Admission,
     work: str,
     at: float,
     answer: tuple[str, StoredFile] | None,
 ) -> None:
+    """Write down a job on a scan that is held, with the copied answer where the same work had been done."""
     order, request = admission.request.order, admission.request
     values = {
         "id": job_id, "state": State.QUEUED, "scan_id": admission.scan_id, "ticket": 1, "attempt": 0, "created_at": at,
@@ -276,5 +290,6 @@ def _insert_job(
     add_audit(connection, at, request.who, action, job_id, bytes=admission.size, model=order.model)
 
 
-def _sha256(value: object) -> str:
+def digest_of(value: object) -> str:
+    """sha256 of a value as JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -10,6 +10,7 @@ import fcntl
 import itertools
 import os
 import socket
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,10 +31,10 @@ _BATCH = 200
 
 @contextmanager
 def worker_slot(data_dir: Path) -> Iterator[str]:
-    """Hold the lowest free slot of this machine in the data folder; gives its name."""
+    """Hold the lowest free slot of this machine in the data folder; gives its name, which no other folder gives."""
     folder = data_dir / "workers"
     folder.mkdir(mode=0o700, exist_ok=True)
-    host = socket.gethostname()[:100]
+    host = f"{socket.gethostname()[:90]}-{_id_of(folder)}"
     for number in itertools.count():
         slot = f"{host}-{number}"
         descriptor = os.open(folder / f"{slot}.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -47,6 +48,16 @@ def worker_slot(data_dir: Path) -> Iterator[str]:
         finally:
             os.close(descriptor)
         return
+
+
+def _id_of(folder: Path) -> str:
+    """The same for all processes that share a folder; machines that share none may still have the same name."""
+    path = folder / "id"
+    if not path.exists():
+        made = folder / f"{uuid.uuid4().hex}.new"
+        made.write_text(uuid.uuid4().hex[:12])
+        made.rename(path)  # whole, whoever is faster
+    return path.read_text()
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Outcome(StrEnum):
     LOST = "lost"
     """The worker was gone."""
     DEFERRED = "deferred"
-    """No room on the disk; does not count against the job."""
+    """No room on the disk, or the store did not answer; does not count against the job."""
     INTERRUPTED = "interrupted"
     """Handed back by a worker that was told to stop; does not count against the job."""
     CANCELLED = "cancelled"
@@ -173,6 +173,12 @@ class DatabaseUnavailable(LungNoduleError):
     """The database does not answer."""
 
     default_code = "database_unavailable"
+
+
+class StoreUnavailable(LungNoduleError):
+    """Where scans and results are kept does not answer, or does not let us in."""
+
+    default_code = "store_unavailable"
 
 
 class StoreDamaged(LungNoduleError):

@@ -17,7 +17,7 @@ from app.jobs.database import with_patience
 from app.jobs.intake import Intake
 from app.jobs.ledger import Claim, Ledger
 from app.jobs.queue import Ticket
-from app.jobs.records import DatabaseUnavailable, Order, Outcome, StoreDamaged, Withdrawn
+from app.jobs.records import DatabaseUnavailable, Order, Outcome, StoreDamaged, StoreUnavailable, Withdrawn
 from app.jobs.store import Store
 from app.logs import described
 from app.uploads import StorageFull, full_disk_refused
@@ -102,9 +102,10 @@ class Runner:
             log.info("attempt withdrawn", attempt=claim.attempt)
         except Interrupted:
             self._tell(lambda: self.ledger.give_up_attempt(claim, Outcome.INTERRUPTED))
-        except StorageFull:
-            log.warning("attempt ended", attempt=claim.attempt, outcome=Outcome.DEFERRED, code="storage_full")
-            self._tell(lambda: self.ledger.give_up_attempt(claim, Outcome.DEFERRED, "storage_full"))
+        except (StorageFull, StoreUnavailable) as obstacle:
+            code = obstacle.code
+            log.warning("attempt ended", attempt=claim.attempt, outcome=Outcome.DEFERRED, code=code)
+            self._tell(lambda: self.ledger.give_up_attempt(claim, Outcome.DEFERRED, code))
         except (ScanError, OptionError, JobTimeout) as refusal:
             error = refusal
             log.info("attempt ended", attempt=claim.attempt, outcome=Outcome.REFUSED, code=error.code)
@@ -120,7 +121,6 @@ class Runner:
         job = claim.job
         if job.scan_id is None:
             raise StoreDamaged("The stored scan is gone.", code="scan_missing")
-        files = self.store.scan_files(job.scan_id)
         told = job.order.context_sha256
         context = None if told is None else self.store.context(job.id, told)
         # While it waited, another job may have done the same work.
@@ -130,14 +130,16 @@ class Runner:
             with_patience(lambda: self.ledger.succeed(claim, kept, {}, source))
             return
         note = _Notes(self, claim)
-        asked = time.monotonic()
-        with self.turn():
-            waited_s = time.monotonic() - asked
-            note.begin()
-            with full_disk_refused():
-                findings = self.analyse(files, job.order, note)
+        with self.store.scan(job.scan_id) as files:
+            asked = time.monotonic()
+            with self.turn():
+                waited_s = time.monotonic() - asked
+                note.begin()
+                with full_disk_refused():
+                    findings = self.analyse(files, job.order, note)
         stages_s = {stage: round(seconds, 4) for stage, seconds in findings.timings_s.items()}
-        result = self.store.keep_result(job.id, claim.attempt, self.render(findings, context))
+        body = self.render(findings, context)
+        result = with_patience(lambda: self.store.keep_result(job.id, claim.attempt, body))
         try:
             with_patience(lambda: self.ledger.succeed(claim, result, stages_s))
         except Withdrawn:

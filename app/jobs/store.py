@@ -1,30 +1,19 @@
-"""Uploads and results as files, acknowledged only once they are on stable storage.
+"""The port to where scans and results are kept: `app.jobs.folder_store` is one on disk, `app.jobs.object_store` in S3.
 
-A file or folder is written under a name that nobody reads, forced to the disk, and renamed; then the rename is forced.
-So whatever carries its final name is whole. Names are ids of the service's own; what the sender called its files stays
-inside the scan's folder and is erased with it.
+Whatever `keep_scan` and `keep_result` have returned from outlives the power, and is read whole or not at all.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import shutil
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from app.imaging.inputs import InputFile
-from app.jobs.records import StoreDamaged, StoredFile
-from app.uploads import full_disk_refused
-
-_CHUNK = 1 << 20
-_NAMES_FILE = "names.json"
-_RESULT_FILE = "result.json"
-_CONTEXT_FILE = "context.json"
+from app.jobs.records import StoredFile
 
 
 @dataclass(frozen=True)
@@ -35,58 +24,49 @@ class Erased:
     size: int
 
 
-@dataclass(frozen=True)
-class Store:
-    """Folders ``scans/<scan id>/`` and ``results/<job id>/`` under the data folder."""
+class Store(Protocol):
+    """What the jobs need of a place to keep things in.
 
-    root: Path
+    Every method may raise `StoreUnavailable`: the place does not answer, or does not let us in. It then says nothing
+    about what is there.
+    """
 
     @property
     def incoming(self) -> Path:
-        """Where uploads are received; on the same file system, so that a rename is enough."""
-        return self.root / "incoming"
+        """Folder on this machine where uploads are received, each in a folder of its own."""
 
     def prepare(self) -> None:
-        """Make the folders."""
-        for folder in (self.incoming, self._scans, self._results):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Make what has to be there before anything is kept, and find out whether anything can be."""
 
     def keep_scan(self, scan_id: str, received: Path, files: Sequence[InputFile]) -> None:
         """Make received files durable under the scan's id; afterwards they are there whatever happens.
 
+        Parameters
+        ----------
+        scan_id
+            New.
+        received
+            A folder in ``incoming`` with nothing in it but ``files``.
+
         Raises
         ------
         StorageFull
-            The disk has no room.
+            No room.
         """
-        with full_disk_refused():
-            names = {file.path.name: file.name for file in files}
-            _write_durably(received / _NAMES_FILE, json.dumps(names).encode())
-            for file in files:
-                _force(file.path)
-            _force(received)
-            received.rename(self._scans / scan_id)
-            _force(self._scans)
 
     def take_back(self, scan_id: str, received: Path) -> None:
-        """Undo `keep_scan`, for a scan that is not needed after all."""
-        (self._scans / scan_id).rename(received)
-        (received / _NAMES_FILE).unlink()
+        """Undo `keep_scan`, for a scan that is not needed after all: the files are in ``received`` as before."""
 
-    def scan_files(self, scan_id: str) -> list[InputFile]:
-        """The files of a scan with the names their sender gave them.
+    def scan(self, scan_id: str) -> AbstractContextManager[list[InputFile]]:
+        """The files of a scan on this machine's disk, with the names their sender gave them, until the context ends.
 
         Raises
         ------
         StoreDamaged
-            When they are gone.
+            They are gone, or not what was kept.
+        StorageFull
+            No room on this machine's disk.
         """
-        folder = self._scans / scan_id
-        try:
-            names = json.loads((folder / _NAMES_FILE).read_bytes())
-        except FileNotFoundError:
-            raise StoreDamaged("The stored scan is gone.", code="scan_missing") from None
-        return [InputFile(folder / stored, name) for stored, name in sorted(names.items())]
 
     def keep_result(self, job_id: str, attempt: int, body: bytes) -> StoredFile:
         """Write a result durably, under a name that no other attempt of the job uses.
@@ -94,22 +74,8 @@ class Store:
         Raises
         ------
         StorageFull
-            The disk has no room; nothing is left of the try.
+            No room; nothing is left of the try.
         """
-        folder = self._results / job_id
-        name = f"{attempt}-{uuid.uuid4().hex[:8]}-{_RESULT_FILE}"
-        with full_disk_refused():
-            folder.mkdir(mode=0o700, exist_ok=True)
-            _force(self._results)
-            partial = folder / f".{name}"
-            try:
-                _write_durably(partial, body)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                raise
-            partial.rename(folder / name)
-            _force(folder)
-        return StoredFile(name, hashlib.sha256(body).hexdigest(), len(body))
 
     def result(self, job_id: str, file: StoredFile) -> bytes:
         """A result as it was written.
@@ -119,13 +85,6 @@ class Store:
         StoreDamaged
             It is missing, or its sha256 is another.
         """
-        try:
-            body = (self._results / job_id / file.name).read_bytes()
-        except FileNotFoundError:
-            raise StoreDamaged("The stored result is gone.", code="result_missing") from None
-        if hashlib.sha256(body).hexdigest() != file.sha256:
-            raise StoreDamaged("The stored result is not what was written.", code="result_damaged")
-        return body
 
     def keep_context(self, job_id: str, body: bytes) -> None:
         """Make a job's clinical context durable beside its results, with which it is erased.
@@ -135,14 +94,6 @@ class Store:
         StorageFull
             The disk has no room.
         """
-        folder = self._results / job_id
-        with full_disk_refused():
-            folder.mkdir(mode=0o700, exist_ok=True)
-            _force(self._results)
-            partial = folder / f".{_CONTEXT_FILE}"
-            _write_durably(partial, body)
-            partial.rename(folder / _CONTEXT_FILE)
-            _force(folder)
 
     def context(self, job_id: str, sha256: str) -> bytes:
         """A job's clinical context as it was told.
@@ -152,57 +103,27 @@ class Store:
         StoreDamaged
             It is missing, or its sha256 is another.
         """
-        try:
-            body = (self._results / job_id / _CONTEXT_FILE).read_bytes()
-        except FileNotFoundError:
-            raise StoreDamaged("The stored clinical context is gone.", code="context_missing") from None
-        if hashlib.sha256(body).hexdigest() != sha256:
-            raise StoreDamaged("The stored clinical context is not what was written.", code="context_damaged")
-        return body
 
     def erase_scan(self, scan_id: str) -> Erased:
         """Remove a scan; nothing happens where it is gone."""
-        return _erased(self._scans / scan_id)
 
     def erase_results(self, job_id: str) -> Erased:
         """Remove the results of a job; nothing happens where there are none."""
-        return _erased(self._results / job_id)
 
     def erase_result(self, job_id: str, file: StoredFile) -> None:
         """Remove one result that did not become the job's."""
-        (self._results / job_id / file.name).unlink(missing_ok=True)
 
     def left_of(self, job_id: str, scan_id: str | None) -> int:
-        """How many files there are of a job and its scan."""
-        folders = [self._results / job_id] + ([self._scans / scan_id] if scan_id else [])
-        return sum(1 for folder in folders for path in folder.rglob("*") if path.is_file())
+        """How many files there are of a job and its scan, looked at anew."""
 
     def scan_ids(self) -> list[str]:
-        """Scans that have a folder."""
-        return [path.name for path in self._scans.iterdir()]
+        """Scans of which there is anything, whole or not."""
 
     def result_ids(self) -> list[str]:
-        """Jobs that have a folder of results."""
-        return [path.name for path in self._results.iterdir()]
+        """Jobs of which there is a result."""
 
     def age_s(self, now: float, *, scan_id: str | None = None, job_id: str | None = None) -> float:
-        """Seconds since a scan's or a job's folder was last changed; 0 where it is gone."""
-        folder = self._scans / scan_id if scan_id else self._results / (job_id or "")
-        with suppress(FileNotFoundError):
-            return now - folder.stat().st_mtime
-        return 0.0
-
-    def free_bytes(self) -> int:
-        """Free space for what is to be stored."""
-        return shutil.disk_usage(self.root).free
-
-    @property
-    def _scans(self) -> Path:
-        return self.root / "scans"
-
-    @property
-    def _results(self) -> Path:
-        return self.root / "results"
+        """Seconds since a scan or the results of a job were last written to; 0 where there are none."""
 
 
 def content_digest(files: Sequence[InputFile]) -> tuple[str, int]:
@@ -215,32 +136,3 @@ def content_digest(files: Sequence[InputFile]) -> tuple[str, int]:
 def _file_sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _write_durably(path: Path, body: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(body)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _force(path: Path) -> None:
-    """Force to the disk the content of a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _erased(folder: Path) -> Erased:
-    found = list(_files(folder))
-    size = sum(path.stat().st_size for path in found)
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.parent.is_dir():
-        _force(folder.parent)
-    return Erased(len(found), size)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())

@@ -92,6 +92,30 @@ idempotency_keys = sa.Table(
     sa.Index("idempotency_keys_job", "job_id"),
 )
 
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("key_sha256", _SHA256),
+    sa.Column("fingerprint", _SHA256),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("jobs", sa.Integer, nullable=False),
+    # What became no job, with SeriesInstanceUIDs; emptied with the last job.
+    sa.Column("left_out", sa.JSON, nullable=False),
+    sa.Column("erased_at", sa.Double),
+    sa.Index("batches_key", "key_sha256", unique=True),
+)
+
+batch_jobs = sa.Table(
+    "batch_jobs",
+    metadata,
+    sa.Column("job_id", _ID, sa.ForeignKey("jobs.id"), primary_key=True),
+    sa.Column("batch_id", _ID, sa.ForeignKey("batches.id"), nullable=False),
+    sa.Column("place", sa.Integer, nullable=False),
+    sa.Column("series", sa.JSON, nullable=False),
+    sa.Index("batch_jobs_batch", "batch_id", "place"),
+)
+
 outbox = sa.Table(
     "outbox",
     metadata,
@@ -133,5 +157,12 @@ workers = sa.Table(
     sa.Column("stopped_at", sa.Double),
 )
 
-OF_A_JOB = (attempts, events, idempotency_keys, outbox)
+installation = sa.Table(
+    "installation",
+    metadata,
+    # One row, made with the table: an object store is marked with it, so that no other installation sweeps there.
+    sa.Column("id", _ID, primary_key=True),
+)
+
+OF_A_JOB = (attempts, events, idempotency_keys, batch_jobs, outbox)
 """Tables with rows that go when a job is erased. The audit trail stays: it holds nothing of the patient."""

@@ -12,7 +12,7 @@ import structlog
 
 from app.imaging.errors import LungNoduleError
 from app.jobs.erasure import Eraser
-from app.jobs.leases import Leases, Living, worker_slot
+from app.jobs.leases import Leases, Living
 from app.jobs.queue import JobQueue
 from app.jobs.rows import new_id
 from app.jobs.runner import Runner
@@ -103,11 +103,15 @@ class Worker:
 
 @contextmanager
 def running_worker(
-    make_runner: Callable[[str], Runner], queue: JobQueue, chores: Chores, concurrency: int, patience_s: float
+    make_runner: Callable[[str], Runner],
+    queue: JobQueue,
+    chores: Chores,
+    slot: str,
+    concurrency: int,
+    patience_s: float,
 ) -> Iterator[Worker]:
-    """A worker in this process, on a slot of its own, stopped in order at the end."""
+    """A worker in this process, in a slot that the caller holds, stopped in order at the end."""
     with ExitStack() as stack:
-        slot = stack.enter_context(worker_slot(chores.eraser.store.root))
         worker_id = new_id()
         worker = Worker(worker_id, make_runner(worker_id), queue, chores)
         worker.start(slot, concurrency)

@@ -34,15 +34,16 @@ def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def client(uploads: Path) -> Iterator[TestClient]:
-    settings = Settings(temp_dir=uploads, min_free_disk_bytes=0, max_request_bytes=200, max_files=3)
+def client(uploads: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    data = tmp_path_factory.mktemp("data")
+    settings = Settings(temp_dir=uploads, data_dir=data, min_free_disk_bytes=0, max_request_bytes=200, max_files=3)
     with TestClient(create_app(settings, load=lambda _: (make_model(),), run=Recorder())) as running:
         yield running
 
 
-@given(body=bodies, media_type=media_types)
-def test_any_body_is_answered(client: TestClient, uploads: Path, body: bytes, media_type: str) -> None:
-    answer = client.post("/v1/predict", content=body, headers={"content-type": media_type})
+@given(body=bodies, media_type=media_types, path=st.sampled_from(["/v1/predict", "/v1/batches"]))
+def test_any_body_is_answered(client: TestClient, uploads: Path, body: bytes, media_type: str, path: str) -> None:
+    answer = client.post(path, content=body, headers={"content-type": media_type})
     if answer.status_code != 200:
         problem = Problem.model_validate_json(answer.content)
         assert answer.headers["content-type"] == MEDIA_TYPE
@@ -50,3 +51,4 @@ def test_any_body_is_answered(client: TestClient, uploads: Path, body: bytes, me
         assert answer.status_code in {400, 413, 415, 422}
         assert problem.type.removeprefix("/problems#") in {kind.name for kind in problem_kinds()}
     assert left_in(uploads) == []
+    assert left_in(client.app.state.desk.jobs.store.incoming) == []  # type: ignore[attr-defined]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,8 +56,10 @@ def test_values_are_read(env: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "70000"), ("MODELS", ","), ("DEVICE", "tpu"), ("MAX_WAITING", "-1"), ("UPLOAD_GRACE_S", "0")],
-)
+    [("PORT", "70000"), ("MODELS", ","), ("DEVICE", "tpu"), ("MAX_WAITING", "-1"), ("UPLOAD_GRACE_S", "0"),
+     ("STORE_URL", "s3://"), ("STORE_URL", "s3://bucket/*"), ("STORE_URL", "s3://key:secret@bucket"),
+     ("STORE_URL", "gs://bucket"), ("STORE_URL", "/srv/scans")],
+)  # fmt: skip
 def test_a_value_that_does_not_fit_is_refused(env: pytest.MonkeyPatch, name: str, value: str) -> None:
     env.setenv(f"LUNGNODULE_{name}", value)
     with pytest.raises(ValidationError):
@@ -64,3 +69,22 @@ def test_a_value_that_does_not_fit_is_refused(env: pytest.MonkeyPatch, name: str
 def test_settings_do_not_change_once_made() -> None:
     with pytest.raises(ValidationError):
         Settings().port = 1  # type: ignore[misc]
+
+
+def test_an_object_store_needs_its_extra(env: pytest.MonkeyPatch) -> None:
+    env.setenv("LUNGNODULE_STORE_URL", "s3://bucket/ct")
+    env.setitem(sys.modules, "s3fs", None)  # as if it were not installed
+    with pytest.raises(ValidationError, match=r"pip install 'lungnodule\[s3\]'"):
+        settings_from_environment()
+
+
+def test_without_an_object_store_nothing_of_it_is_imported(tmp_path: Path) -> None:
+    program = (
+        "import sys; from app.main import create_app; from app.settings import Settings; "
+        "from app.jobs.installation import open_jobs; jobs = open_jobs(Settings()); jobs.__enter__(); "
+        "found = {m.split('.')[0] for m in sys.modules}; "
+        "print(sorted(found & {'s3fs', 'botocore', 'aiobotocore', 'aiohttp', 'fsspec'}))"
+    )
+    environment = {**os.environ, "LUNGNODULE_DATA_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -10,6 +10,7 @@ import pytest
 from tests.jobs.nursery import Nursery
 from tests.jobs.postgres import Postgres, fresh_database, running_postgres
 from tests.jobs.processes import Farm, farm
+from tests.jobs.s3 import S3, TestBucket, fresh_bucket, running_s3
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +30,21 @@ def postgres() -> Iterator[Postgres]:
 def postgres_url(postgres: Postgres) -> Iterator[str]:
     with fresh_database(postgres) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    with running_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestBucket]:
+    """A bucket that this process finds too."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    with fresh_bucket(s3) as made:
+        yield made
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

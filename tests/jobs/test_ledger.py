@@ -272,6 +272,13 @@ def test_who_gets_a_slot_buries_its_last_holder(here: World, tmp_path: Path) -> 
         assert here.leases.recover(Living("after", list)) == 1
 
 
+def test_machines_of_one_name_do_not_bury_each_other(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    with worker_slot(tmp_path / "one") as slot, worker_slot(tmp_path / "other") as elsewhere:
+        assert slot != elsewhere
+
+
 def test_a_ticket_that_the_engine_lost_is_given_anew(here: World) -> None:
     job_id = here.submit()
     here.queue.tickets.clear()

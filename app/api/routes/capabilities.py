@@ -48,6 +48,7 @@ class RequestLimits(BaseModel):
     upload_grace_s: float = Field(description="Seconds before the least rate counts.")
     min_upload_bytes_per_s: float = Field(description="Least average rate of the body after the grace, in bytes/s.")
     analysis_timeout_s: float = Field(description="Longest analysis, in seconds.")
+    max_batch_jobs: int = Field(description="Most series that become jobs of one batch.")
     places: int = Field(description="Requests admitted at the same time; one more is answered 429.")
 
 
@@ -102,5 +103,6 @@ def _request_limits(service: Service) -> RequestLimits:
         upload_grace_s=limits.grace_s,
         min_upload_bytes_per_s=limits.bytes_per_s,
         analysis_timeout_s=service.settings.analysis_timeout_s,
+        max_batch_jobs=service.settings.max_batch_jobs,
         places=service.line.capacity,
     )

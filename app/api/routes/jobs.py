@@ -41,8 +41,9 @@ IdempotencyKey = Annotated[
         description="The same key with the same scan and options is the same job, however often it is sent.",
     ),
 ]
-_ACCEPTED: dict[str, Any] = {
-    "Location": {"description": "The job.", "schema": {"type": "string"}},
+NOTIFY = "Name of a configured webhook that is told of the job's end."
+ACCEPTED: dict[str, Any] = {
+    "Location": {"description": "What was made.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds after which to look.", "schema": {"type": "integer"}},
 }
 
@@ -50,9 +51,7 @@ _ACCEPTED: dict[str, Any] = {
 class JobOptions(PredictOptions):
     """Text fields of the form, all optional."""
 
-    notify: Annotated[str, Field(max_length=64)] | None = Field(
-        default=None, description="Name of a configured webhook that is told of the job's end."
-    )
+    notify: Annotated[str, Field(max_length=64)] | None = Field(default=None, description=NOTIFY)
 
     def told_context(self) -> bytes | None:
         """The clinical context as the job keeps it."""
@@ -78,7 +77,7 @@ class RetryOptions(BaseModel):
     summary="Take a chest CT in, to be analysed in its turn",
     response_model=JobStatus,
     response_description="The scan is stored and the job will be done, whatever happens to this process.",
-    responses={202: {"headers": _ACCEPTED}, **problem_responses(400, 408, 413, 415, 422, 429, 500, 503)},
+    responses={202: {"headers": ACCEPTED}, **problem_responses(400, 408, 413, 415, 422, 429, 500, 503)},
     openapi_extra={"requestBody": form_body(JobOptions)},
 )
 async def create_job(
@@ -96,7 +95,7 @@ async def create_job(
         if not await asyncio.to_thread(any_content, upload):
             raise EmptyUpload("Send the scan in one or more non-empty parts named 'files'.")
         asked = parse_fields(upload.fields, JobOptions)
-        order = _order(service, desk, asked)
+        order = definite_order(service, desk, asked)
         context = asked.told_context()
         wanted = intake.Request(order, desk.who(request), idempotency_key, context=context)
         job_id = await desk.run(desk.jobs.intake.accept, folder, upload.files, wanted)
@@ -153,7 +152,7 @@ async def cancel_job(job_id: str, request: Request, desk: DeskDependency) -> Res
     status_code=202,
     summary="The same scan again",
     response_model=JobStatus,
-    responses={202: {"headers": _ACCEPTED}, **problem_responses(404, 410, 422, 429, 503)},
+    responses={202: {"headers": ACCEPTED}, **problem_responses(404, 410, 422, 429, 503)},
 )
 async def retry_job(
     job_id: str,
@@ -176,13 +175,19 @@ async def retry_job(
         context=changes.context or await _context_of(desk, job_id, before),
     )
     context = asked.told_context()
-    order = _order(service, desk, asked)
+    order = definite_order(service, desk, asked)
     wanted = intake.Request(order, desk.who(request), idempotency_key, retry_of=job_id, context=context)
     return await _accepted(request, desk, await desk.run(desk.jobs.intake.again, job_id, wanted))
 
 
-def _order(service: Service, desk: JobDesk, asked: JobOptions) -> Order:
-    """What was asked, checked against what there is, and made definite: a later default changes nothing."""
+def definite_order(service: Service, desk: JobDesk, asked: JobOptions) -> Order:
+    """What was asked, checked against what there is, and made definite: a later default changes nothing.
+
+    Raises
+    ------
+    OptionError
+        ``unknown_model``, ``unknown_operating_point`` or ``unknown_webhook``.
+    """
     model, context = service.model(asked.model), asked.told_context()
     if asked.notify is not None and asked.notify not in desk.settings.webhooks:
         available = sorted(desk.settings.webhooks)

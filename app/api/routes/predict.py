@@ -31,14 +31,11 @@ FormContext = Annotated[
 ]
 
 
-class PredictOptions(BaseModel):
-    """Text fields of the form, all optional."""
+class ScanOptions(BaseModel):
+    """Text fields that say how a scan is analysed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    series_uid: Annotated[str, Field(pattern=r"^[0-9.]{0,64}$")] | None = Field(
-        default=None, description="SeriesInstanceUID to analyse, when the upload holds several that fit."
-    )
     operating_point: Annotated[str, Field(max_length=64)] | None = Field(
         default=None, description="Operating point of the model; /v1/models lists them."
     )
@@ -49,15 +46,23 @@ class PredictOptions(BaseModel):
         default_factory=list,
         description="Faults that may be repaired instead of refused; repeat the field, or separate by commas.",
     )
+
+
+class PredictOptions(ScanOptions):
+    """Text fields of the form, all optional."""
+
+    series_uid: Annotated[str, Field(pattern=r"^[0-9.]{0,64}$")] | None = Field(
+        default=None, description="SeriesInstanceUID to analyse, when the upload holds several that fit."
+    )
     context: FormContext | None = Field(
         default=None, description="What is known of patient and exam, as JSON: the `context` of /v1/risk."
     )
 
 
-Options = TypeVar("Options", bound=PredictOptions)
+Options = TypeVar("Options", bound=ScanOptions)
 
 
-def _form_fields(form: type[PredictOptions]) -> dict[str, Any]:
+def _form_fields(form: type[ScanOptions]) -> dict[str, Any]:
     """Schemas of the text fields. A form cannot send null: what is optional is left out."""
     fields: dict[str, Any] = form.model_json_schema()["properties"]
     for field in fields.values():
@@ -69,7 +74,7 @@ def _form_fields(form: type[PredictOptions]) -> dict[str, Any]:
     return fields
 
 
-def form_body(form: type[PredictOptions]) -> dict[str, Any]:
+def form_body(form: type[ScanOptions]) -> dict[str, Any]:
     """OpenAPI's description of a multipart body with a scan and these text fields."""
     return {
         "required": True,
@@ -187,7 +192,7 @@ def parse_fields(fields: list[tuple[str, str]], form: type[Options]) -> Options:
     return options
 
 
-def _faults(error: ValidationError, form: type[PredictOptions]) -> list[FieldFault]:
+def _faults(error: ValidationError, form: type[ScanOptions]) -> list[FieldFault]:
     """Where and why; a name that we do not know may be anything, so it is not repeated."""
     faults = []
     for fault in error.errors(include_input=False, include_url=False):
