@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from app.jobs.activation import Activations
 from app.jobs.database import Database, open_database
 from app.jobs.erasure import Eraser
 from app.jobs.intake import Intake
@@ -34,6 +35,7 @@ class Jobs:
     intake: Intake
     lookup: Lookup
     eraser: Eraser
+    activations: Activations
 
 
 def dbos_queue(database: Database) -> JobQueue:
@@ -55,9 +57,7 @@ def open_jobs(settings: Settings, make_queue: MakeQueue = dbos_queue) -> Iterato
         The data folder cannot be written.
     """
     store = Store(settings.data_dir.absolute())
-    store.prepare()
-    url = settings.database_url.get_secret_value() if settings.database_url else None
-    database = open_database(url, store.root)
+    database = _database(settings, store)
     try:
         queue = make_queue(database)
         ledger = Ledger(database, queue, settings.max_attempts)
@@ -70,9 +70,32 @@ def open_jobs(settings: Settings, make_queue: MakeQueue = dbos_queue) -> Iterato
             intake=Intake(database, queue, store, settings.max_queued),
             lookup=Lookup(database),
             eraser=Eraser(ledger, store, settings.retention_days, settings.retention_bytes),
+            activations=Activations(database),
         )
     finally:
         database.close()
+
+
+@contextmanager
+def open_activations(settings: Settings) -> Iterator[Activations]:
+    """Only the choice of the model, without the engine.
+
+    Raises
+    ------
+    DatabaseUnavailable, OSError
+        As `open_jobs`.
+    """
+    database = _database(settings, Store(settings.data_dir.absolute()))
+    try:
+        yield Activations(database)
+    finally:
+        database.close()
+
+
+def _database(settings: Settings, store: Store) -> Database:
+    store.prepare()
+    url = settings.database_url.get_secret_value() if settings.database_url else None
+    return open_database(url, store.root)
 
 
 @contextmanager
