@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from app.api.schemas import result_from_findings
-from app.api.service import Analyse, Service, named_model, threads_for
-from app.imaging.errors import OptionError
+from app.api.service import Analyse, Service, threads_for
+from app.imaging.errors import ModelError, OptionError
 from app.imaging.inputs import InputFile
 from app.imaging.read_options import ReadOptions
 from app.inference.findings import Findings, OnProgress
-from app.inference.model_store import LoadedModel
+from app.inference.model_registry import KnownModel, ModelRegistry
 from app.inference.pipeline import AnalysisOptions
 from app.jobs.installation import Jobs, work
 from app.jobs.records import Order
@@ -21,18 +21,13 @@ from app.jobs.runner import AnalyseOrder
 from app.settings import Settings
 
 
-def order_analysis(settings: Settings, models: Sequence[LoadedModel], scratch: Path, analyse: Analyse) -> AnalyseOrder:
-    """The work of a worker with these models; ``scratch`` takes what has to be inflated."""
+def order_analysis(settings: Settings, models: ModelRegistry, scratch: Path, analyse: Analyse) -> AnalyseOrder:
+    """The work of a worker with these models; ``scratch`` takes what has to be inflated.
+
+    A job is analysed by the model of its order, loaded where it is not in memory, whatever is in force by then.
+    """
 
     def run(files: Sequence[InputFile], order: Order, on_progress: OnProgress) -> Findings:
-        model = named_model(models, order.model)
-        if model.identity.sha256 != order.model_sha256:
-            raise OptionError(
-                f"{order.model} is not the model that was asked for: sha256 {order.model_sha256} was promised, "
-                f"{model.identity.sha256} is loaded. Ask for the job again by retry.",
-                code="model_changed",
-                values={"expected": order.model_sha256, "found": model.identity.sha256},
-            )
         options = AnalysisOptions(
             read=ReadOptions(
                 series_uid=order.series_uid,
@@ -44,9 +39,25 @@ def order_analysis(settings: Settings, models: Sequence[LoadedModel], scratch: P
             threads=threads_for(settings),
             detector_memory_mib=settings.detector_memory_mib,
         )
-        return analyse(files, model, options, on_progress)
+        with models.lease(_ordered(models, order)) as model:
+            return analyse(files, model, options, on_progress)
 
     return run
+
+
+def _ordered(models: ModelRegistry, order: Order) -> KnownModel:
+    name, _, version = order.model.partition(":")
+    try:
+        return models.find(name, version, order.model_sha256)
+    except ModelError as error:
+        if error.code != "model_changed":  # another worker may have it, or this one when the job comes again
+            raise
+        raise OptionError(
+            f"{order.model} is not the model that was asked for: sha256 {order.model_sha256} was promised, "
+            f"{error.values['found']} is in the store. Ask for the job again by retry.",
+            code="model_changed",
+            values={"expected": order.model_sha256, "found": error.values["found"]},
+        ) from error
 
 
 @asynccontextmanager
@@ -57,7 +68,7 @@ async def worker_beside(service: Service, jobs: Jobs, *, wanted: bool) -> AsyncI
         return
     loop = asyncio.get_running_loop()
     started = loop.create_future()
-    analysis = order_analysis(service.settings, service.models, service.uploads, service.analyse)
+    analysis = order_analysis(service.settings, service.models.registry, service.uploads, service.analyse)
 
     def host() -> None:
         with work(

@@ -147,17 +147,22 @@ def open_models(settings: Settings) -> NamedModels:
     ModelError
         For the first one that the store does not hold or whose manifest is not valid.
     """
+    source, kept = store_source(settings), settings.max_loaded_models
+    if settings.worker_concurrency == 0:
+        source, kept = replace(source, session=replace(source.session, device="cpu", require_gpu=False)), 0
+    registry = ModelRegistry(source, kept)
+    return NamedModels(registry, tuple(find_wanted(registry, wanted) for wanted in settings.models))
+
+
+def store_source(settings: Settings) -> StoreSource:
+    """The store, with networks opened as the settings say."""
     session = SessionOptions(
         device=settings.device,
         threads=settings.threads,
         require_gpu=settings.require_gpu,
         tensorrt_cache=settings.tensorrt_cache,
     )
-    kept = settings.max_loaded_models
-    if settings.worker_concurrency == 0:
-        session, kept = replace(session, device="cpu", require_gpu=False), 0
-    registry = ModelRegistry(StoreSource(settings.model_store, session, settings.precision), kept)
-    return NamedModels(registry, tuple(find_wanted(registry, wanted) for wanted in settings.models))
+    return StoreSource(settings.model_store, session, settings.precision)
 
 
 def find_wanted(registry: ModelRegistry, wanted: str) -> KnownModel:
@@ -170,12 +175,6 @@ def find_wanted(registry: ModelRegistry, wanted: str) -> KnownModel:
     """
     name, _, version = wanted.partition(":")
     return registry.find(name, version or None)
-
-
-def identity_of(reference: str, sha256: str) -> ModelIdentity:
-    """From ``name:version``, as an order holds it."""
-    name, _, version = reference.partition(":")
-    return ModelIdentity(name, version, sha256)
 
 
 def called(identities: Sequence[ModelIdentity]) -> list[str]:

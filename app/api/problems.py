@@ -62,6 +62,18 @@ class NotReady(LungNoduleError):
     default_code = "not_ready"
 
 
+class IntakeOnly(LungNoduleError):
+    """This service takes jobs in and analyses nothing itself."""
+
+    default_code = "intake_only"
+
+
+class ActivationRefused(LungNoduleError):
+    """The model cannot be put in force; the one before still is."""
+
+    default_code = "activation_refused"
+
+
 class AnalysisTimeout(LungNoduleError):
     """The analysis took longer than the service allows."""
 
@@ -161,6 +173,15 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
     ),
     NotFound: _NOT_FOUND,
     NotReady: _NOT_READY,
+    IntakeOnly: ProblemKind(
+        "intake_only", 501, "Analyses are made elsewhere", "Send the scan to /v1/jobs; a worker will answer it."
+    ),
+    ActivationRefused: ProblemKind(
+        "activation_refused",
+        409,
+        "Model cannot be activated",
+        "The model that was in force still is. `detail` names the file: bring the folder into order and ask again.",
+    ),
     AnalysisTimeout: _TIMEOUT,
     JobTimeout: _TIMEOUT,
     jobs.Draining: _NOT_READY,

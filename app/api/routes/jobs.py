@@ -89,7 +89,7 @@ async def create_job(
         if not await asyncio.to_thread(any_content, upload):
             raise EmptyUpload("Send the scan in one or more non-empty parts named 'files'.")
         asked = parse_fields(upload.fields, JobOptions)
-        order = _order(service, desk, asked)
+        order = await desk.run(_order, service, desk, asked)
         wanted = intake.Request(order, desk.who(request), idempotency_key)
         job_id = await desk.run(desk.jobs.intake.accept, folder, upload.files, wanted)
     return await _accepted(request, desk, job_id)
@@ -166,7 +166,8 @@ async def retry_job(
         allow_repairs=list(before.allow_repairs),
         notify=changes.notify or before.notify,
     )
-    wanted = intake.Request(_order(service, desk, asked), desk.who(request), idempotency_key, retry_of=job_id)
+    order = await desk.run(_order, service, desk, asked)
+    wanted = intake.Request(order, desk.who(request), idempotency_key, retry_of=job_id)
     return await _accepted(request, desk, await desk.run(desk.jobs.intake.again, job_id, wanted))
 
 
