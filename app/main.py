@@ -110,7 +110,5 @@ def _refusal_logged() -> Iterator[None]:
         yield
     except ModelError as error:
         # No traceback: the reason names the file and what to do.
-        structlog.get_logger(__name__).error(
-            "start refused", code=error.code, reason=error.message, **error.values
-        )
+        structlog.get_logger(__name__).error("start refused", code=error.code, reason=error.message, **error.values)
         raise

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from app.imaging.errors import ModelError, OptionError
+from app.imaging.errors import LungNoduleError, ModelError, OptionError
 from app.inference.findings import ModelIdentity
 from app.inference.model_registry import KnownModel, ModelRegistry, StoreSource
 from app.inference.network import SessionOptions
@@ -15,6 +15,18 @@ from app.jobs.activation import Activations
 from app.jobs.records import DatabaseUnavailable
 from app.jobs.rows import Who
 from app.settings import Settings
+
+
+class IntakeOnly(LungNoduleError):
+    """Analyses are made by workers elsewhere; here no model is in memory."""
+
+    default_code = "intake_only"
+
+
+class ActivationRefused(LungNoduleError):
+    """The model cannot be put in force; the one before still is."""
+
+    default_code = "activation_refused"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from app.api.model_choice import ActivationRefused, IntakeOnly
 from app.api.waiting_line import ClientHungUp, LineFull
 from app.imaging import errors
 from app.imaging.errors import LungNoduleError, OptionError
@@ -60,18 +61,6 @@ class NotReady(LungNoduleError):
     """The service cannot take work now."""
 
     default_code = "not_ready"
-
-
-class IntakeOnly(LungNoduleError):
-    """This service takes jobs in and analyses nothing itself."""
-
-    default_code = "intake_only"
-
-
-class ActivationRefused(LungNoduleError):
-    """The model cannot be put in force; the one before still is."""
-
-    default_code = "activation_refused"
 
 
 class AnalysisTimeout(LungNoduleError):

@@ -188,7 +188,7 @@ class ModelRegistry:
             return [place.model for place in places if place.model is not None]
 
     def loaded_as(self, identity: ModelIdentity) -> LoadedModel | None:
-        """This model, where it is in memory; not to be run without a lease."""
+        """A model, where it is in memory; not to be run without a lease."""
         with self._lock:
             held = self._places.get(identity)
             return None if held is None else held[1].model

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from app.api.job_desk import DeskDependency
-from app.api.model_choice import Models, called
-from app.api.problems import ActivationRefused, NotFound, problem_responses
+from app.api.model_choice import ActivationRefused, Models, called
+from app.api.problems import NotFound, problem_responses
 from app.api.service import ServiceDependency
 from app.imaging.errors import ModelError
 from app.inference.findings import ModelIdentity
