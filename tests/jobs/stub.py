@@ -1,7 +1,7 @@
 """A service or a worker whose analysis takes a fixed time and does what the scan says; `nursery` starts them.
 
 The scan's bytes are a command: ``ok 17`` gives one nodule of 17 mm; ``hold lungs 17`` too, but the first time it stays
-in that stage until it is ended; ``kill lungs`` kills the process in that stage; ``refuse x`` raises a ScanError,
+in that stage until it is ended; ``pause lungs 17`` until the file ``go`` is in the data folder; ``kill lungs`` kills the process in that stage; ``refuse x`` raises a ScanError,
 ``error x`` an unexpected one.
 """
 
@@ -57,6 +57,9 @@ def stub_analysis(
             while True:
                 never.wait(0.05)
                 on_progress(Progress(stage, 0.5))
+        while (command, argument) == ("pause", stage) and not (_data_dir() / "go").exists():
+            never.wait(0.02)
+            on_progress(Progress(stage, 0.5))
         # In slices, as a network that is asked tile by tile.
         for part in range(1, 5):
             never.wait(stage_s / 4)
@@ -65,7 +68,7 @@ def stub_analysis(
         raise UnreadableScan("Rows is 0.", code="rows_invalid", values={"rows": 0})
     if command == "error":
         raise RuntimeError("Doe^John")
-    size_mm = float(size[0] if command == "hold" else argument if command == "ok" else 1)
+    size_mm = float(size[0] if command in ("hold", "pause") else argument if command == "ok" else 1)
     return make_findings(
         replace(make_nodule(1, 0.9), long_axis_mm=size_mm),
         model=model.identity,
@@ -74,9 +77,13 @@ def stub_analysis(
     )
 
 
+def _data_dir() -> Path:
+    return Path(os.environ["LUNGNODULE_DATA_DIR"])
+
+
 def _is_first(name: str) -> bool:
     try:
-        (Path(os.environ["LUNGNODULE_DATA_DIR"]) / name).touch(exist_ok=False)
+        (_data_dir() / name).touch(exist_ok=False)
     except FileExistsError:
         return False
     return True
