@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.exits import EXIT_CODES_HELP, ExitCode, errors_in_one_line
-from app.cli.setup import find_named_model, settings_with
+from app.cli.setup import find_named_model, quiet_libraries, settings_with
 
 if TYPE_CHECKING:
     from app.inference.manifest import ModelManifest, NetworkFile
@@ -106,6 +106,7 @@ def activate(
         from app.jobs.installation import open_activations
         from app.jobs.rows import Who
 
+        quiet_libraries()
         settings = settings_with()
         found = open_models(settings)
         with open_activations(settings) as activations:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -42,6 +43,9 @@ class Request:
     who: Who
     idempotency_key: str | None = None
     retry_of: str | None = None
+    asked: Mapping[str, Any] | None = None
+    """The options as they were sent. With the same key they are the same job, though what they leave open may mean
+    another model by now; None compares the order."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Intake:
             Nothing was taken in.
         """
         digest, size = content_digest(files)
-        fingerprint = _sha256([digest, as_json(request.order)])
+        fingerprint = _sha256([digest, as_json(request.order) if request.asked is None else dict(request.asked)])
         for _ in range(_RACES):
             if (known := self._job_of_key(request.idempotency_key, fingerprint)) is not None:
                 return known

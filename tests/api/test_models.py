@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
-from app.imaging.errors import ModelError
-from app.jobs.records import DatabaseUnavailable
+from app.api.job_work import order_analysis
+from app.imaging.errors import ModelError, OptionError
+from app.jobs.records import DatabaseUnavailable, Order
 from app.jobs.tables import audit
 from app.main import create_app
 from app.settings import Settings
@@ -219,6 +221,35 @@ def test_while_it_stops_nothing_is_activated(start: Open) -> None:
     client = start()
     client.app.state.desk.draining.set()
     assert activate(client, "1.1.0").status_code == 503
+
+
+def test_the_same_key_is_the_same_job_though_another_model_is_in_force(start: Open) -> None:
+    client = start()
+    key = {"Idempotency-Key": "k-1"}
+    first = client.post("/v1/jobs", files=SCAN, headers=key).json()
+    activate(client, "1.1.0")
+    again = client.post("/v1/jobs", files=SCAN, headers=key)
+    assert (again.status_code, again.json()["id"], again.json()["model"]) == (202, first["id"], "tiny:1.0.0")
+    named = client.post("/v1/jobs", files=SCAN, headers=key, data={"model": "tiny:1.0.0"})
+    assert (named.status_code, named.json()["code"]) == (422, "idempotency_key_reused")
+
+
+def test_a_job_is_never_done_by_another_model_of_the_same_name(start: Open, store: Path, tmp_path: Path) -> None:
+    """Another hash ends it; a folder that is missing may be on another worker, or come back."""
+    client = start(max_loaded_models=1)
+    models, settings = client.app.state.service.models, client.app.state.service.settings
+    analyse = order_analysis(settings, models.registry, tmp_path, Recorder())
+    sha256 = models.registry.find("tiny", "1.1.0").identity.sha256
+    order = Order(model="tiny:1.1.0", model_sha256=sha256, operating_point="strict")
+    analyse([], order, print)
+    activate(client, "1.0.0")
+    with pytest.raises(OptionError) as changed:
+        analyse([], replace(order, model_sha256="0" * 64), print)
+    assert changed.value.code == "model_changed"
+    shutil.rmtree(store / "tiny" / "1.1.0")
+    with pytest.raises(ModelError) as gone:
+        analyse([], order, print)
+    assert gone.value.code == "model_unknown"
 
 
 def test_memory_holds_no_more_models_than_it_may(start: Open, store: Path) -> None:

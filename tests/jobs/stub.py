@@ -1,8 +1,8 @@
 """A service or a worker whose analysis takes a fixed time and does what the scan says; `nursery` starts them.
 
 The scan's bytes are a command: ``ok 17`` gives one nodule of 17 mm; ``hold lungs 17`` too, but the first time it stays
-in that stage until it is ended; ``pause lungs 17`` until the file ``go`` is in the data folder; ``kill lungs`` kills the process in that stage; ``refuse x`` raises a ScanError,
-``error x`` an unexpected one.
+in that stage until it is ended; ``pause lungs 17`` stays there until the file ``go`` is in the data folder; ``kill
+lungs`` kills the process in that stage; ``refuse x`` raises a ScanError, ``error x`` an unexpected one.
 """
 
 from __future__ import annotations

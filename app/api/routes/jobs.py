@@ -90,7 +90,8 @@ async def create_job(
             raise EmptyUpload("Send the scan in one or more non-empty parts named 'files'.")
         asked = parse_fields(upload.fields, JobOptions)
         order = await desk.run(_order, service, desk, asked)
-        wanted = intake.Request(order, desk.who(request), idempotency_key)
+        sent = asked.model_dump(mode="json") | {"allow_repairs": list(order.allow_repairs)}
+        wanted = intake.Request(order, desk.who(request), idempotency_key, asked=sent)
         job_id = await desk.run(desk.jobs.intake.accept, folder, upload.files, wanted)
     return await _accepted(request, desk, job_id)
 
