@@ -127,11 +127,10 @@ class Models:
         ModelError
             It cannot be used. Nothing was changed, as after any other error.
         """
-        before = self.active()
         self.registry.verify(model)
         with self.registry.lease(model):
-            self.activations.activate(model.identity, who)
-        return before
+            before = self.activations.activate(model.identity, who)
+        return before or self.named[0].identity
 
     def load_first(self) -> None:
         """Load what the settings name and, last and so the last to go, the model in force.
