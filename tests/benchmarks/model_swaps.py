@@ -1,6 +1,6 @@
 """Memory of a service that swaps models: A, B, A, B ... with analyses in between. By hand, not in CI.
 
-    python -m tests.benchmarks.model_swaps [--swaps 100] [--store model_store]
+    python -m tests.benchmarks.model_swaps [--swaps 100] [--analysis-every 10] [--store model_store]
 
 The newest model of the store is copied as two versions. RSS of the service is read from outside after each swap, once
 with room for one model (each swap loads one and unloads the other), once with room for both, and once without swaps:
@@ -25,7 +25,6 @@ from app.cli.client import RunningService, predict, running_service
 from app.inference.model_store import list_models
 from app.phantom import write_phantom
 
-ANALYSIS_EVERY = 10
 VERSIONS = ("1.0.0", "1.1.0")
 
 
@@ -55,16 +54,16 @@ def rss_mib(service: RunningService) -> float:
     return float(psutil.Process(service.process.pid).memory_info().rss) / (1 << 20)
 
 
-def run(service: RunningService, name: str, scan: Path, swaps: int, *, swapping: bool) -> list[float]:
+def run(service: RunningService, name: str, scan: Path, options: argparse.Namespace, *, swapping: bool) -> list[float]:
     """RSS after each swap, in MiB; the first analysis is made before the first swap."""
     predict(service.url, [scan])
     found = []
-    for number in range(1, swaps + 1):
+    for number in range(1, options.swaps + 1):
         if swapping:
             version = VERSIONS[number % 2]
             answer = requests.post(f"{service.url}/v1/models/{name}/{version}/activate", timeout=120)
             answer.raise_for_status()
-        if number % ANALYSIS_EVERY == 0:
+        if number % options.analysis_every == 0:
             predict(service.url, [scan])
         found.append(rss_mib(service))
     return found
@@ -73,6 +72,7 @@ def run(service: RunningService, name: str, scan: Path, swaps: int, *, swapping:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--swaps", type=int, default=100)
+    parser.add_argument("--analysis-every", type=int, default=10, help="Swaps between two analyses.")
     parser.add_argument("--store", type=Path, default=Path("model_store"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -84,7 +84,7 @@ def main() -> None:
             ("no swaps", 1, False), ("room for one model", 1, True), ("room for both", 2, True),
         ):  # fmt: skip
             with served(folder / "store", name, max_loaded) as service:
-                found = run(service, name, scan, options.swaps, swapping=swapping)
+                found = run(service, name, scan, options, swapping=swapping)
             third = max(1, len(found) // 3)
             parts = [statistics.median(part) for part in (found[:third], found[third : 2 * third], found[-third:])]
             print(

@@ -161,6 +161,16 @@ def test_what_cannot_be_loaded_takes_no_place_and_is_listed_with_its_reason_unti
     assert len(registry.listed()[0]) == 2
 
 
+def test_what_could_not_be_loaded_pushes_nothing_out_later() -> None:
+    registry, source = registry_of("abc", max_loaded=2)
+    source.broken.add("c")
+    use(registry, "b")
+    with pytest.raises(ModelError), registry.lease(registry.find("c")):
+        raise AssertionError("lent")
+    use(registry, "a")
+    assert in_memory(registry) == ["a", "b"]
+
+
 def test_an_error_of_who_has_the_lease_is_not_the_model_s() -> None:
     registry, _ = registry_of("a", max_loaded=1)
     with pytest.raises(ModelError), registry.lease(registry.find("a")):
