@@ -39,18 +39,27 @@ def order_analysis(settings: Settings, models: ModelRegistry, scratch: Path, ana
             threads=threads_for(settings),
             detector_memory_mib=settings.detector_memory_mib,
         )
-        with models.lease(_ordered(models, order)) as model:
+        with models.lease(ordered_model(models, order)) as model:
             return analyse(files, model, options, on_progress)
 
     return run
 
 
-def _ordered(models: ModelRegistry, order: Order) -> KnownModel:
+def ordered_model(models: ModelRegistry, order: Order) -> KnownModel:
+    """The very model that an order names; `ModelRegistry.lease` lends it.
+
+    Raises
+    ------
+    OptionError
+        ``model_changed``: another is in the store under its name, so trying again would not help.
+    ModelError
+        It is missing or cannot be used here.
+    """
     name, _, version = order.model.partition(":")
     try:
         return models.find(name, version, order.model_sha256)
     except ModelError as error:
-        if error.code != "model_changed":  # another worker may have it, or this one when the job comes again
+        if error.code != "model_changed":  # another worker may have it, or this one later
             raise
         raise OptionError(
             f"{order.model} is not the model that was asked for: sha256 {order.model_sha256} was promised, "
