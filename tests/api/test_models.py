@@ -94,6 +94,7 @@ def test_a_model_is_put_in_force(start: Open, recorder: Recorder) -> None:
 
 def test_what_the_service_says_of_itself_follows(start: Open) -> None:
     client = start()
+    assert 'version="1.0.0"' in client.get("/metrics").text
     activate(client, "1.1.0")
     assert client.get("/readyz").json()["models"] == ["tiny:1.1.0", "tiny:1.0.0"]
     assert client.get("/readyz").json()["execution_provider"] == "CPUExecutionProvider"
