@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import cache, partial
 from pathlib import Path
 
@@ -19,13 +19,13 @@ from app.api.docs import add_docs, add_front_pages
 from app.api.edge import Edge
 from app.api.job_desk import open_desk
 from app.api.job_work import worker_beside
+from app.api.model_choice import Models, OpenModels, open_models
 from app.api.openapi import describe
 from app.api.problems import problem_response
 from app.api.routes import batches, capabilities, health, job_events, job_results, jobs, models, predict, risk
-from app.api.service import Analyse, LoadModels, Service, load_models
+from app.api.service import Analyse, Service
 from app.api.waiting_line import ClientHungUp, WaitingLine
 from app.imaging.errors import LungNoduleError, ModelError
-from app.inference.model_store import LoadedModel
 from app.inference.pipeline import analyse
 from app.jobs.installation import MakeQueue, dbos_queue, open_jobs
 from app.metrics import Metrics
@@ -36,7 +36,7 @@ from app.upload_folders import process_folder
 def create_app(
     settings: Settings,
     *,
-    load: LoadModels = load_models,
+    load: OpenModels = open_models,
     run: Analyse = analyse,
     make_queue: MakeQueue = dbos_queue,
     work: bool = False,
@@ -49,7 +49,7 @@ def create_app(
     settings
         All that may differ between installations.
     load
-        Gives the models at start-up; the first is the default.
+        Gives the models there are at start-up, and which of them the settings name.
     run
         The analysis itself.
     make_queue
@@ -69,13 +69,17 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        models = _loaded(settings, load, metrics)
+        with _refusal_logged():
+            found = load(settings)
         line = WaitingLine(settings.max_waiting, devices=max(1, settings.worker_concurrency))
         metrics.in_flight.set_function(lambda: line.admitted)
         metrics.waiting.set_function(lambda: line.waiting)
         with ExitStack() as stack:
             uploads = stack.enter_context(process_folder(settings.temp_dir or Path(tempfile.gettempdir())))
             installation = stack.enter_context(open_jobs(settings, make_queue))
+            models = Models(found.registry, found.named, installation.activations)
+            with _refusal_logged():
+                models.load_first()
             app.state.service = Service(settings, models, line, metrics, uploads, run, ending)
             app.state.desk = stack.enter_context(open_desk(installation, ending))
             async with worker_beside(app.state.service, installation, wanted=work and settings.worker_concurrency > 0):
@@ -100,24 +104,11 @@ def create_app(
     return app
 
 
-def _loaded(settings: Settings, load: LoadModels, metrics: Metrics) -> tuple[LoadedModel, ...]:
-    log = structlog.get_logger(__name__)
+@contextmanager
+def _refusal_logged() -> Iterator[None]:
     try:
-        loaded = load(settings)
+        yield
     except ModelError as error:
         # No traceback: the reason names the file and what to do.
-        log.error(  # noqa: TRY400
-            "start refused", code=error.code, reason=error.message, **error.values
-        )
+        structlog.get_logger(__name__).error("start refused", code=error.code, reason=error.message, **error.values)
         raise
-    for model in loaded:
-        metrics.set_model(model.identity, model.execution_provider)
-        log.info(
-            "model loaded",
-            model=f"{model.identity.name}:{model.identity.version}",
-            sha256=model.identity.sha256,
-            execution_provider=model.execution_provider,
-            precision=dict(model.precision),
-            notices=[notice.message for notice in model.notices],
-        )
-    return loaded

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from app.inference.findings import Findings, ModelIdentity
+from app.inference.model_store import LoadedModel
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600)
@@ -60,15 +61,25 @@ class Metrics:
         )
         self.model = Gauge(
             "lungnodule_model_info",
-            "1 for each loaded model.",
+            "1 for each model in memory.",
+            ("name", "version", "sha256"),
+            registry=self.registry,
+        )
+        self.active_model = Gauge(
+            "lungnodule_active_model_info",
+            "1 for the model in force where a request names none.",
             ("name", "version", "sha256"),
             registry=self.registry,
         )
 
-    def set_model(self, identity: ModelIdentity, execution_provider: str) -> None:
-        """Show a loaded model and where it runs."""
-        self.model.labels(identity.name, identity.version, identity.sha256).set(1)
-        self.provider.labels(execution_provider).set(1)
+    def show_models(self, active: ModelIdentity, loaded: Sequence[LoadedModel]) -> None:
+        """Show the model in force, those in memory, and where they run."""
+        for gauge in (self.active_model, self.model, self.provider):
+            gauge.clear()
+        self.active_model.labels(active.name, active.version, active.sha256).set(1)
+        for model in loaded:
+            self.model.labels(model.identity.name, model.identity.version, model.identity.sha256).set(1)
+            self.provider.labels(model.execution_provider).set(1)
 
     def observe_stages(self, seconds: Mapping[str, float]) -> None:
         """Count the seconds of each stage."""

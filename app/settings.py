@@ -52,8 +52,11 @@ class Settings(BaseSettings):
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("lungnodule",),
         min_length=1,
-        description="Models to load, comma-separated, as name (newest version) or name:version; the first is the "
-        "default.",
+        description="Models to load at the start, comma-separated, as name (newest version) or name:version; the first "
+        "is the default until one is activated.",
+    )
+    max_loaded_models: int = Field(
+        default=2, ge=1, description="Models kept in memory; more only while more are in use at once."
     )
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         default="auto", description="Where networks run; auto takes CUDA when a GPU is there."

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from app.api.schemas import result_from_findings
-from app.api.service import Analyse, Service, named_model, threads_for
-from app.imaging.errors import OptionError
+from app.api.service import Analyse, Service, threads_for
+from app.imaging.errors import ModelError, OptionError
 from app.imaging.inputs import InputFile
 from app.imaging.read_options import ReadOptions
 from app.inference.findings import Findings, OnProgress
-from app.inference.model_store import LoadedModel
+from app.inference.model_registry import KnownModel, ModelRegistry
 from app.inference.pipeline import AnalysisOptions
 from app.jobs.installation import Jobs, work
 from app.jobs.records import Order
@@ -22,18 +22,13 @@ from app.reporting.clinical_context import ClinicalContext
 from app.settings import Settings
 
 
-def order_analysis(settings: Settings, models: Sequence[LoadedModel], scratch: Path, analyse: Analyse) -> AnalyseOrder:
-    """The work of a worker with these models; ``scratch`` takes what has to be inflated."""
+def order_analysis(settings: Settings, models: ModelRegistry, scratch: Path, analyse: Analyse) -> AnalyseOrder:
+    """The work of a worker with these models; ``scratch`` takes what has to be inflated.
+
+    A job is analysed by the model of its order, loaded where it is not in memory, whatever is in force by then.
+    """
 
     def run(files: Sequence[InputFile], order: Order, on_progress: OnProgress) -> Findings:
-        model = named_model(models, order.model)
-        if model.identity.sha256 != order.model_sha256:
-            raise OptionError(
-                f"{order.model} is not the model that was asked for: sha256 {order.model_sha256} was promised, "
-                f"{model.identity.sha256} is loaded. Ask for the job again by retry.",
-                code="model_changed",
-                values={"expected": order.model_sha256, "found": model.identity.sha256},
-            )
         options = AnalysisOptions(
             read=ReadOptions(
                 series_uid=order.series_uid,
@@ -45,9 +40,34 @@ def order_analysis(settings: Settings, models: Sequence[LoadedModel], scratch: P
             threads=threads_for(settings),
             detector_memory_mib=settings.detector_memory_mib,
         )
-        return analyse(files, model, options, on_progress)
+        with models.lease(ordered_model(models, order)) as model:
+            return analyse(files, model, options, on_progress)
 
     return run
+
+
+def ordered_model(models: ModelRegistry, order: Order) -> KnownModel:
+    """The very model that an order names; `ModelRegistry.lease` lends it.
+
+    Raises
+    ------
+    OptionError
+        ``model_changed``: another is in the store under its name, so trying again would not help.
+    ModelError
+        It is missing or cannot be used here.
+    """
+    name, _, version = order.model.partition(":")
+    try:
+        return models.find(name, version, order.model_sha256)
+    except ModelError as error:
+        if error.code != "model_changed":  # another worker may have it, or this one later
+            raise
+        raise OptionError(
+            f"{order.model} is not the model that was asked for: sha256 {order.model_sha256} was promised, "
+            f"{error.values['found']} is in the store. Ask for the job again by retry.",
+            code="model_changed",
+            values={"expected": order.model_sha256, "found": error.values["found"]},
+        ) from error
 
 
 @asynccontextmanager
@@ -58,7 +78,7 @@ async def worker_beside(service: Service, jobs: Jobs, *, wanted: bool) -> AsyncI
         return
     loop = asyncio.get_running_loop()
     started = loop.create_future()
-    analysis = order_analysis(service.settings, service.models, service.uploads, service.analyse)
+    analysis = order_analysis(service.settings, service.models.registry, service.uploads, service.analyse)
 
     def host() -> None:
         with work(

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from app.api.model_choice import ActivationRefused, IntakeOnly
 from app.api.waiting_line import ClientHungUp, LineFull
 from app.imaging import errors
 from app.imaging.errors import LungNoduleError, OptionError
@@ -161,6 +162,15 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
     ),
     NotFound: _NOT_FOUND,
     NotReady: _NOT_READY,
+    IntakeOnly: ProblemKind(
+        "intake_only", 501, "Analyses are made elsewhere", "Send the scan to /v1/jobs; a worker will answer it."
+    ),
+    ActivationRefused: ProblemKind(
+        "activation_refused",
+        409,
+        "Model cannot be activated",
+        "The model that was in force still is. `detail` names the file: bring the folder into order and ask again.",
+    ),
     AnalysisTimeout: _TIMEOUT,
     JobTimeout: _TIMEOUT,
     jobs.Draining: _NOT_READY,

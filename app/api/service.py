@@ -13,13 +13,13 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from app.api.model_choice import IntakeOnly, Models
 from app.api.problems import AnalysisTimeout, NotReady
 from app.api.waiting_line import ClientHungUp, WaitingLine
-from app.imaging.errors import OptionError
 from app.imaging.inputs import InputFile
 from app.inference.findings import Findings, OnProgress, Progress
-from app.inference.model_store import LoadedModel, find_model, load_model, warm_up
-from app.inference.network import SessionOptions
+from app.inference.model_registry import KnownModel
+from app.inference.model_store import LoadedModel
 from app.inference.pipeline import AnalysisOptions
 from app.metrics import Metrics
 from app.multipart import UploadLimits
@@ -27,7 +27,6 @@ from app.settings import Settings
 from app.uploads import full_disk_refused
 
 Analyse = Callable[[Sequence[InputFile], LoadedModel, AnalysisOptions, OnProgress], Findings]
-LoadModels = Callable[[Settings], tuple[LoadedModel, ...]]
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,7 @@ class Service:
     """Everything a handler needs; nothing of it lives in a module."""
 
     settings: Settings
-    models: tuple[LoadedModel, ...]
-    """The first is the default."""
+    models: Models
     line: WaitingLine
     metrics: Metrics
     uploads: Path
@@ -58,15 +56,33 @@ class Service:
                 "The service is stopping and takes no new work.", code="draining", values={"retry_after_s": 5}
             )
 
-    def model(self, wanted: str | None) -> LoadedModel:
-        """The loaded model called ``name`` or ``name:version``; without a name, the default.
+    @property
+    def intake_only(self) -> bool:
+        """Whether analyses are left to workers elsewhere."""
+        return self.settings.worker_concurrency == 0
+
+    def refuse_when_intake_only(self) -> None:
+        """Analyse nothing where no model is to be in memory.
 
         Raises
         ------
-        OptionError
-            ``unknown_model``, with those that are loaded.
+        IntakeOnly
+            The settings say so.
         """
-        return named_model(self.models, wanted)
+        if self.intake_only:
+            raise IntakeOnly(
+                "This service only takes jobs in (LUNGNODULE_WORKER_CONCURRENCY is 0). POST the scan to /v1/jobs."
+            )
+
+    def model(self, wanted: str | None) -> KnownModel:
+        """The model called ``name`` or ``name:version``; without a name, the one in force. Blocks.
+
+        Raises
+        ------
+        OptionError, ModelError
+            As `Models.model`.
+        """
+        return self.models.model(wanted)
 
     def upload_limits(self) -> UploadLimits:
         """What one request may send."""
@@ -80,9 +96,12 @@ class Service:
         )
 
     def work(
-        self, files: Sequence[InputFile], model: LoadedModel, options: AnalysisOptions
+        self, files: Sequence[InputFile], model: KnownModel, options: AnalysisOptions
     ) -> Callable[[threading.Event], Findings]:
-        """One analysis as blocking work that ends early when the client is gone or the time is up."""
+        """One analysis as blocking work that ends early when the client is gone or the time is up.
+
+        It holds the model while it runs, whatever is activated meanwhile, and loads it where it is not in memory.
+        """
         limit_s = self.settings.analysis_timeout_s
 
         def run(abandoned: threading.Event) -> Findings:
@@ -94,8 +113,8 @@ class Service:
                 if time.monotonic() > deadline:
                     raise AnalysisTimeout(f"The analysis took more than {limit_s:g} s.", values={"limit_s": limit_s})
 
-            with full_disk_refused():
-                return self.analyse(files, model, options, on_progress)
+            with self.models.registry.lease(model) as loaded, full_disk_refused():
+                return self.analyse(files, loaded, options, on_progress)
 
         return run
 
@@ -114,50 +133,6 @@ def threads_for(settings: Settings) -> int:
         return settings.threads
     # Not every system has the former; the latter counts cores that a container may not use.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def named_model(models: Sequence[LoadedModel], wanted: str | None) -> LoadedModel:
-    """The model called ``name`` or ``name:version``; without a name, the first.
-
-    Raises
-    ------
-    OptionError
-        ``unknown_model``, with those that are loaded.
-    """
-    for model in models:
-        identity = model.identity
-        if wanted in (None, identity.name, f"{identity.name}:{identity.version}"):
-            return model
-    available = [f"{model.identity.name}:{model.identity.version}" for model in models]
-    raise OptionError(
-        f"The models here are {', '.join(available)}; name one of them.",
-        code="unknown_model",
-        values={"available": available},
-    )
-
-
-def load_models(settings: Settings) -> tuple[LoadedModel, ...]:
-    """Find, verify, open and warm up every model that the settings name.
-
-    Raises
-    ------
-    ModelError
-        For the first one that cannot be used; names the file.
-    """
-    session = SessionOptions(
-        device=settings.device,
-        threads=settings.threads,
-        require_gpu=settings.require_gpu,
-        tensorrt_cache=settings.tensorrt_cache,
-    )
-    loaded = []
-    for wanted in settings.models:
-        name, _, version = wanted.partition(":")
-        folder = find_model(settings.model_store, name, version or None)
-        model = load_model(folder.path, session, settings.precision)
-        warm_up(model)
-        loaded.append(model)
-    return tuple(loaded)
 
 
 def get_service(request: Request) -> Service:

@@ -14,7 +14,7 @@ import typer
 
 from app.cli.exits import errors_in_one_line
 from app.cli.risk import assessment_lines
-from app.cli.setup import quiet_libraries, settings_with
+from app.cli.setup import find_named_model, quiet_libraries, settings_with
 
 if TYPE_CHECKING:
     from app.inference.findings import Findings, Nodule, OnProgress
@@ -83,8 +83,8 @@ def analyse(
     - `lungnodule analyse ct.nii.gz --operating-point sensitive --output findings/`
     """
     with errors_in_one_line():
+        from app.api.model_choice import store_source
         from app.api.schemas import result_from_findings
-        from app.api.service import load_models
         from app.imaging.read_options import ReadOptions
         from app.inference import pipeline
         from app.reporting.clinical_context import ClinicalContext, told_from_json
@@ -92,7 +92,7 @@ def analyse(
         told = None if context is None else told_from_json(context.read_bytes(), ClinicalContext)
         quiet_libraries()
         settings = settings_with(device=device, threads=threads, models=model)
-        loaded = load_models(settings)[0]
+        loaded = store_source(settings).load(find_named_model(settings, settings.models[0]))
         options = pipeline.AnalysisOptions(
             read=ReadOptions(series_uid=series_uid, limits=settings.read, allow_repairs=_known_repairs(allow_repair)),
             operating_point=operating_point,

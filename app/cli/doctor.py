@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from app.cli.exits import ExitCode, errors_in_one_line
-from app.cli.setup import settings_with
+from app.cli.setup import find_named_model, settings_with
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -101,12 +101,12 @@ def _device(settings: Settings) -> Iterator[Check]:
 
 
 def _models(settings: Settings) -> Iterator[Check]:
-    from app.api.service import load_models
+    from app.api.model_choice import store_source
     from app.imaging.errors import ModelError
 
     for name in settings.models:
         try:
-            (model,) = load_models(settings.model_copy(update={"models": (name,)}))
+            model = store_source(settings).load(find_named_model(settings, name))
         except ModelError as error:
             yield Check("model", "failed", f"{name}: {error.code}: {error.message}")
             continue

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.exits import EXIT_CODES_HELP, ExitCode, errors_in_one_line
-from app.cli.setup import find_named_model, settings_with
+from app.cli.setup import find_named_model, quiet_libraries, settings_with
 
 if TYPE_CHECKING:
     from app.inference.manifest import ModelManifest, NetworkFile
@@ -17,13 +17,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def command_group() -> typer.Typer:
-    """`models list`, `models show`, `models verify`."""
+    """`models list`, `show`, `verify`, `activate`, `deactivate`."""
     group = typer.Typer(
-        help="List, show and verify the models of the store (LUNGNODULE_MODEL_STORE).", no_args_is_help=True
+        help="List, show, verify and choose the models of the store (LUNGNODULE_MODEL_STORE).", no_args_is_help=True
     )
     group.command("list", epilog=EXIT_CODES_HELP)(list_)
     group.command("show", epilog=EXIT_CODES_HELP)(show)
     group.command("verify", epilog=EXIT_CODES_HELP)(verify)
+    group.command("activate", epilog=EXIT_CODES_HELP)(activate)
+    group.command("deactivate", epilog=EXIT_CODES_HELP)(deactivate)
     return group
 
 
@@ -86,6 +88,45 @@ def verify(
                 typer.echo(f"{folder.name}:{folder.version}  verified")
         if damaged:
             raise typer.Exit(ExitCode.MODEL)
+
+
+def activate(
+    name: Annotated[str, typer.Argument(help="Name of the model.")],
+    version: Annotated[str, typer.Argument(help="Its version.")],
+) -> None:
+    """Verify, load and warm up a model of the store, then let it answer where a request names none.
+
+    As POST /v1/models/NAME/VERSION/activate: for every process of the database of LUNGNODULE_DATABASE_URL or
+    LUNGNODULE_DATA_DIR, running ones included.
+
+    For example: `lungnodule models activate lungnodule 0.2.0`
+    """
+    with errors_in_one_line():
+        from app.api.model_choice import Models, called, open_models
+        from app.jobs.installation import open_activations
+        from app.jobs.rows import Who
+
+        quiet_libraries()
+        settings = settings_with()
+        found = open_models(settings)
+        with open_activations(settings) as activations:
+            models = Models(found.registry, found.named, activations)
+            before = models.activate(found.registry.find(name, version), Who("command-line"))
+        typer.echo(f"{name}:{version}  active; before it {called([before])[0]}")
+
+
+def deactivate() -> None:
+    """Let the first of LUNGNODULE_MODELS answer again where a request names none.
+
+    For example: `lungnodule models deactivate`
+    """
+    with errors_in_one_line():
+        from app.jobs.installation import open_activations
+        from app.jobs.rows import Who
+
+        with open_activations(settings_with()) as activations:
+            before = activations.deactivate(Who("command-line"))
+        typer.echo(f"LUNGNODULE_MODELS decides; before it {f'{before.name}:{before.version}' if before else 'too'}")
 
 
 def _described(manifest: ModelManifest) -> str:

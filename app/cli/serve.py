@@ -44,7 +44,8 @@ def serve(
     with errors_in_one_line():
         import uvicorn
 
-        from app.api.service import load_models
+        from app.api.model_choice import Models, open_models
+        from app.jobs.installation import open_activations
         from app.logs import configure_logs
         from app.main import create_app
 
@@ -55,9 +56,11 @@ def serve(
         settings = settings_with(host=host, port=port, root_path=root_path)
         configure_logs(settings.log_level)
         # Before uvicorn starts: a model that cannot be used is then one line and an exit code, not a traceback.
-        models = load_models(settings)
+        found = open_models(settings)
+        with open_activations(settings) as activations:
+            Models(found.registry, found.named, activations).load_first()
         config = uvicorn.Config(
-            create_app(settings, load=lambda _settings: models, work=True, draining=draining),
+            create_app(settings, load=lambda _settings: found, work=True, draining=draining),
             host=settings.host,
             port=settings.port,
             root_path=settings.root_path,

@@ -42,9 +42,9 @@ def worker(
 
 def _work_until(stop: threading.Event, concurrency: int | None) -> None:
     from app.api.job_work import order_analysis, rendered
-    from app.api.service import load_models
+    from app.api.model_choice import Models, open_models
     from app.inference.pipeline import analyse
-    from app.jobs.installation import open_jobs, work
+    from app.jobs.installation import open_activations, open_jobs, work
     from app.logs import configure_logs
     from app.upload_folders import process_folder
 
@@ -52,13 +52,15 @@ def _work_until(stop: threading.Event, concurrency: int | None) -> None:
     if settings.worker_concurrency == 0:
         fail(ExitCode.USAGE, "setting_invalid", "A worker with LUNGNODULE_WORKER_CONCURRENCY=0 would do nothing.")
     configure_logs(settings.log_level)
-    models = load_models(settings)
+    found = open_models(settings)
+    with open_activations(settings) as activations:
+        Models(found.registry, found.named, activations).load_first()
     with (
         process_folder(settings.temp_dir or Path(tempfile.gettempdir())) as scratch,
         open_jobs(settings) as jobs,
         work(
             jobs,
-            order_analysis(settings, models, scratch, analyse),
+            order_analysis(settings, found.registry, scratch, analyse),
             rendered,
             turn=nullcontext,
             observe=lambda _findings, _waited_s: None,

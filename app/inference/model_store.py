@@ -7,7 +7,7 @@ arrays that this installation's preprocessing reproduces.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -88,7 +88,17 @@ def find_model(store: Path, name: str | None = None, version: str | None = None)
     ModelError
         ``model_unknown`` when none fits, ``model_ambiguous`` when several names do; both list what is there.
     """
-    models = list_models(store)
+    return newest_fitting(list_models(store), name, version)
+
+
+def newest_fitting(models: Sequence[ModelFolder], name: str | None, version: str | None) -> ModelFolder:
+    """The last of the models that fits; they are in the order of `list_models`.
+
+    Raises
+    ------
+    ModelError
+        As `find_model`.
+    """
     fitting = [m for m in models if name in (None, m.name) and version in (None, m.version)]
     names = sorted({m.name for m in fitting})
     if len(names) == 1:

@@ -19,6 +19,7 @@ from app.inference import measurements
 from app.inference.characterisation import CharacterisedNodule, characterise
 from app.inference.detection import detect, max_voxels_within
 from app.inference.findings import Findings, Nodule, OnProgress, OperatingPoint, Progress
+from app.inference.model_registry import KnownModel
 from app.inference.model_store import LoadedModel
 
 
@@ -98,7 +99,7 @@ def analyse_volume(
     return _analyse(volume, acceptance, model, options, _Clock(on_progress))
 
 
-def choose_operating_point(model: LoadedModel, name: str | None) -> OperatingPoint:
+def choose_operating_point(model: LoadedModel | KnownModel, name: str | None) -> OperatingPoint:
     """The operating point of that name, or the model's default.
 
     Raises

@@ -25,7 +25,7 @@ from app.jobs.database import Database
 from app.jobs.intake import RACES, Admission, Intake, Request, digest_of, insert_job, work_digest
 from app.jobs.queue import Ticket
 from app.jobs.records import DatabaseUnavailable, IdempotencyMismatch, StoredFile, StoreUnavailable
-from app.jobs.rows import add_audit, as_json, new_id
+from app.jobs.rows import add_audit, new_id
 from app.jobs.store import content_digest
 from app.jobs.tables import batch_jobs, batches
 from app.uploads import full_disk_refused
@@ -99,7 +99,7 @@ class BatchIntake:
             Nothing was taken in.
         """
         digest, size = content_digest(files)
-        fingerprint = digest_of([digest, as_json(request.order)])
+        fingerprint = digest_of([digest, request.compared])
         if (known := self._batch_of_key(request.idempotency_key, fingerprint)) is not None:
             return known
         with full_disk_refused():

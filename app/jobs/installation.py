@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from app.jobs.activation import Activations
 from app.jobs.batch_intake import BatchIntake
 from app.jobs.database import Database, open_database
 from app.jobs.erasure import Eraser
@@ -41,6 +42,7 @@ class Jobs:
     batches: BatchIntake
     lookup: Lookup
     eraser: Eraser
+    activations: Activations
 
 
 def dbos_queue(database: Database) -> JobQueue:
@@ -77,6 +79,7 @@ def open_jobs(settings: Settings, make_queue: MakeQueue = dbos_queue) -> Iterato
             batches=BatchIntake(intake, settings.max_batch_jobs),
             lookup=Lookup(database),
             eraser=Eraser(ledger, store, settings.retention_days, settings.retention_bytes),
+            activations=Activations(database),
         )
 
 
@@ -111,6 +114,19 @@ def _opened_database(settings: Settings) -> Iterator[Database]:
         yield database
     finally:
         database.close()
+
+
+@contextmanager
+def open_activations(settings: Settings) -> Iterator[Activations]:
+    """Only the choice of the model, without the engine.
+
+    Raises
+    ------
+    DatabaseUnavailable, OSError
+        As `open_jobs`.
+    """
+    with _opened_database(settings) as database:
+        yield Activations(database)
 
 
 @contextmanager

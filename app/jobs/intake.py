@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -44,6 +45,14 @@ class Request:
     retry_of: str | None = None
     context: bytes | None = None
     """Clinical context, whose sha256 the order holds."""
+    asked: Mapping[str, Any] | None = None
+    """The options as they were sent. With the same key they are the same job, though what they leave open may mean
+    another model by now; None compares the order."""
+
+    @property
+    def compared(self) -> dict[str, Any]:
+        """What must be the same for the same Idempotency-Key, beside the content."""
+        return as_json(self.order) if self.asked is None else dict(self.asked)
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class Intake:
             Nothing was taken in.
         """
         digest, size = content_digest(files)
-        fingerprint = digest_of([digest, as_json(request.order)])
+        fingerprint = digest_of([digest, request.compared])
         for _ in range(RACES):
             if (known := self._job_of_key(request.idempotency_key, fingerprint)) is not None:
                 return known

@@ -164,5 +164,16 @@ installation = sa.Table(
     sa.Column("id", _ID, primary_key=True),
 )
 
+# One row, which the migration makes: the model in force where a request names none. Without a name, the settings' own.
+active_model = sa.Table(
+    "active_model",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.String(128)),
+    sa.Column("version", sa.String(128)),
+    sa.Column("sha256", _SHA256),
+    sa.Column("activated_at", sa.Double),
+)
+
 OF_A_JOB = (attempts, events, idempotency_keys, batch_jobs, outbox)
 """Tables with rows that go when a job is erased. The audit trail stays: it holds nothing of the patient."""

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from app.inference.model_store import LoadedModel
 from app.main import create_app
 from app.settings import Settings
-from tests.api.standins import Recorder, Serve, make_model
+from tests.api.standins import Recorder, Serve, make_model, shelved
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def serve(recorder: Recorder, uploads: Path) -> Iterator[Serve]:
         chosen = Settings(**{"temp_dir": uploads, "min_free_disk_bytes": 0, **settings})
         root_path = chosen.root_path
         loaded = models or (make_model(), make_model("other", "2.0.0"))
-        client = TestClient(create_app(chosen, load=lambda _: loaded, run=recorder), root_path=root_path)
+        client = TestClient(create_app(chosen, load=lambda _: shelved(*loaded), run=recorder), root_path=root_path)
         running.append(client.__enter__())
         return client
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from starlette.testclient import TestClient
 
+from app.api.model_choice import NamedModels
 from app.imaging.acceptance import AcceptanceReport, Notice, RejectedSeries, SeriesSummary
 from app.imaging.volume import DicomIdentity, Grid
 from app.inference.findings import Findings, ModelIdentity, Nodule, OperatingPoint, SliceBox
 from app.inference.manifest import ModelManifest
-from app.inference.model_store import LoadedModel
+from app.inference.model_registry import KnownModel, ModelRegistry
+from app.inference.model_store import LoadedModel, ModelFolder
 
 SHA = "ab" * 32
 
@@ -58,6 +61,33 @@ def make_model(name: str = "standin", version: str = "1.2.3", notices: tuple[Not
         execution_provider="CPUExecutionProvider",
         notices=notices,
     )
+
+
+@dataclass
+class Shelf:
+    """Fits where the store does; gives models that are there already."""
+
+    models: Sequence[LoadedModel]
+
+    def folders(self) -> list[ModelFolder]:
+        return [ModelFolder(Path("shelf"), one.identity.name, one.identity.version) for one in self.models]
+
+    def describe(self, folder: ModelFolder) -> KnownModel:
+        model = self.load(folder)
+        return KnownModel(folder, model.manifest, model.identity)
+
+    def verify(self, folder: ModelFolder) -> None:
+        pass
+
+    def load(self, folder: ModelFolder) -> LoadedModel:
+        wanted = (folder.name, folder.version)
+        return next(one for one in self.models if (one.identity.name, one.identity.version) == wanted)
+
+
+def shelved(*models: LoadedModel) -> NamedModels:
+    """These models, all in memory once the service has started; the first is the default."""
+    registry = ModelRegistry(Shelf(models), max_loaded=len(models))
+    return NamedModels(registry, tuple(registry.find(one.identity.name, one.identity.version) for one in models))
 
 
 def make_nodule(number: int, probability: float) -> Nodule:

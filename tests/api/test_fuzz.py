@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from app.api.problems import MEDIA_TYPE, Problem, problem_kinds
 from app.main import create_app
 from app.settings import Settings
-from tests.api.standins import Recorder, left_in, make_model
+from tests.api.standins import Recorder, left_in, make_model, shelved
 
 WHOLE_PART = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\nscan\r\n'
 HEADERS = [b"Content-Disposition: form-data", b"Content-Type: x/y", b"Content-Transfer-Encoding: base64"]
@@ -37,7 +37,7 @@ def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(uploads: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     data = tmp_path_factory.mktemp("data")
     settings = Settings(temp_dir=uploads, data_dir=data, min_free_disk_bytes=0, max_request_bytes=200, max_files=3)
-    with TestClient(create_app(settings, load=lambda _: (make_model(),), run=Recorder())) as running:
+    with TestClient(create_app(settings, load=lambda _: shelved(make_model()), run=Recorder())) as running:
         yield running
 
 

@@ -23,7 +23,7 @@ from app.jobs.records import State
 from app.jobs.runner import Runner
 from app.main import create_app
 from app.settings import Settings
-from tests.api.standins import Recorder, left_in, make_model
+from tests.api.standins import Recorder, left_in, make_model, shelved
 from tests.jobs.installations import HandQueue
 
 SCAN = [("files", ("one.dcm", b"first")), ("files", ("two.dcm", b"second"))]
@@ -58,7 +58,8 @@ def open_desk(tmp_path: Path, recorder: Recorder) -> Iterator[Callable[..., Desk
 
     def start(**changes: Any) -> Desk:
         settings = Settings(**{"data_dir": tmp_path / "data", "min_free_disk_bytes": 0, **changes})
-        models = (make_model(), make_model("other", "2.0.0"))
+        models = shelved(make_model(), make_model("other", "2.0.0"))
+        analysis = order_analysis(settings, models.registry, tmp_path, recorder)
         queue = HandQueue()
         app = create_app(settings, load=lambda _: models, run=recorder, make_queue=lambda _: queue)
         running.append(TestClient(app, root_path=settings.root_path))
@@ -66,7 +67,7 @@ def open_desk(tmp_path: Path, recorder: Recorder) -> Iterator[Callable[..., Desk
         jobs = app.state.desk.jobs
         runner = Runner(
             ledger=jobs.ledger, intake=jobs.intake, store=jobs.store, worker_id="w", turn=nullcontext, timeout_s=60.0,
-            analyse=order_analysis(settings, models, tmp_path, recorder), render=rendered, observe=lambda *_: None,
+            analyse=analysis, render=rendered, observe=lambda *_: None,
         )  # fmt: skip
         return Desk(client, jobs, queue, runner)
 

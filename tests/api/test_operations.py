@@ -8,7 +8,6 @@ import pytest
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
-from app.api.service import load_models
 from app.imaging.acceptance import Notice
 from app.imaging.errors import ModelError
 from app.main import create_app
@@ -96,7 +95,7 @@ def test_a_model_that_cannot_be_used_ends_the_start_and_is_named(tmp_path: Path)
     folder = tmp_path / "lungnodule" / "1.0.0"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text("{}")
-    app = create_app(Settings(model_store=tmp_path), load=load_models)
+    app = create_app(Settings(model_store=tmp_path))
     with capture_logs() as lines, pytest.raises(ModelError), TestClient(app):
         pass
     (line,) = [line for line in lines if line["event"] == "start refused"]

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from app.cli.exits import ExitCode
+from app.jobs.installation import open_activations
+from app.settings import Settings
 from tests.tiny_model import write_tiny_model
 
 
@@ -83,3 +85,36 @@ def test_unknown_model_is_model_trouble_and_says_what_there_is(run, store):
     result = run("models", "show", "other")
     assert result.exit_code == ExitCode.MODEL
     assert "tiny:1.0.0" in result.stderr
+
+
+@pytest.fixture
+def chosen(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("LUNGNODULE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("LUNGNODULE_MODELS", "tiny:1.0.0")
+    monkeypatch.setenv("LUNGNODULE_DEVICE", "cpu")
+    monkeypatch.setenv("LUNGNODULE_THREADS", "1")
+
+    def in_force():
+        with open_activations(Settings()) as activations:
+            active = activations.active()
+        return active and active.version
+
+    return in_force
+
+
+def test_activate_puts_a_model_in_force_and_names_the_one_before(run, store, chosen):
+    result = run("models", "activate", "tiny", "1.1.0")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "tiny:1.1.0  active; before it tiny:1.0.0\n"
+    assert chosen() == "1.1.0"
+    assert "before it tiny:1.1.0" in run("models", "deactivate").output
+    assert chosen() is None
+
+
+def test_activate_refuses_a_damaged_model_and_leaves_the_choice(run, store, chosen):
+    network = store / "tiny/1.1.0/detector.onnx"
+    network.write_bytes(network.read_bytes()[:-1] + b"\x00")
+    result = run("models", "activate", "tiny", "1.1.0")
+    assert result.exit_code == ExitCode.MODEL
+    assert str(network) in result.stderr
+    assert chosen() is None

@@ -1,8 +1,8 @@
 """A service or a worker whose analysis takes a fixed time and does what the scan says; `nursery` starts them.
 
 The scan's bytes are a command: ``ok 17`` gives one nodule of 17 mm; ``hold lungs 17`` too, but the first time it stays
-in that stage until it is ended; ``kill lungs`` kills the process in that stage; ``refuse x`` raises a ScanError,
-``error x`` an unexpected one.
+in that stage until it is ended; ``pause lungs 17`` stays there until the file ``go`` is in the data folder; ``kill
+lungs`` kills the process in that stage; ``refuse x`` raises a ScanError, ``error x`` an unexpected one.
 """
 
 from __future__ import annotations
@@ -19,25 +19,29 @@ from unittest import mock
 
 import uvicorn
 
-from app.api import service
+from app.api import model_choice
+from app.api.model_choice import NamedModels, open_models
 from app.cli import worker
 from app.cli.serve import draining_server
 from app.imaging.errors import UnreadableScan
 from app.imaging.inputs import InputFile
 from app.inference import pipeline
-from app.inference.findings import Findings, ModelIdentity, OnProgress, OperatingPoint, Progress
+from app.inference.findings import Findings, OnProgress, OperatingPoint, Progress
 from app.inference.model_store import LoadedModel
 from app.inference.pipeline import AnalysisOptions
 from app.logs import configure_logs
 from app.main import create_app
 from app.settings import Settings
-from tests.api.standins import SHA, make_findings, make_model, make_nodule
+from tests.api.standins import make_findings, make_model, make_nodule, shelved
 
 STAGES = ("read", "lungs", "prepare", "detect", "characterise", "measure")
 
 
-def stub_models(_settings: Settings) -> tuple[LoadedModel, ...]:
-    return make_model(), make_model("other", "2.0.0")
+def stub_models(settings: Settings) -> NamedModels:
+    """Models that are no files, unless the test has a store."""
+    if "model_store" in settings.model_fields_set:
+        return open_models(settings)
+    return shelved(make_model(), make_model("other", "2.0.0"))
 
 
 def stub_analysis(
@@ -53,6 +57,9 @@ def stub_analysis(
             while True:
                 never.wait(0.05)
                 on_progress(Progress(stage, 0.5))
+        while (command, argument) == ("pause", stage) and not (_data_dir() / "go").exists():
+            never.wait(0.02)
+            on_progress(Progress(stage, 0.5))
         # In slices, as a network that is asked tile by tile.
         for part in range(1, 5):
             never.wait(stage_s / 4)
@@ -61,18 +68,22 @@ def stub_analysis(
         raise UnreadableScan("Rows is 0.", code="rows_invalid", values={"rows": 0})
     if command == "error":
         raise RuntimeError("Doe^John")
-    size_mm = float(size[0] if command == "hold" else argument if command == "ok" else 1)
+    size_mm = float(size[0] if command in ("hold", "pause") else argument if command == "ok" else 1)
     return make_findings(
         replace(make_nodule(1, 0.9), long_axis_mm=size_mm),
-        model=ModelIdentity(model.identity.name, model.identity.version, SHA),
+        model=model.identity,
         operating_point=OperatingPoint(options.operating_point or "", 0.4),
         timings_s=dict.fromkeys(STAGES, stage_s),
     )
 
 
+def _data_dir() -> Path:
+    return Path(os.environ["LUNGNODULE_DATA_DIR"])
+
+
 def _is_first(name: str) -> bool:
     try:
-        (Path(os.environ["LUNGNODULE_DATA_DIR"]) / name).touch(exist_ok=False)
+        (_data_dir() / name).touch(exist_ok=False)
     except FileExistsError:
         return False
     return True
@@ -93,7 +104,7 @@ def main(arguments: list[str]) -> None:
         serve(int(arguments[1]))
         return
     # The real command, with the stub where the networks would be.
-    changes: dict[Any, Any] = {service: ("load_models", stub_models), pipeline: ("analyse", stub_analysis)}
+    changes: dict[Any, Any] = {model_choice: ("open_models", stub_models), pipeline: ("analyse", stub_analysis)}
     for module, (name, stub) in changes.items():
         mock.patch.object(module, name, stub).start()
     worker.worker(None)

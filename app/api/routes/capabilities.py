@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from app.api.model_choice import called
 from app.api.schemas import SCHEMA_VERSION
 from app.api.service import Service, ServiceDependency
 from app.imaging.read_options import REPAIRS
@@ -61,6 +63,7 @@ class Capabilities(BaseModel):
     formats: list[Format] = Field(description="Formats that are read.")
     sop_classes: list[NamedUid] = Field(description="DICOM SOP classes that are analysed.")
     transfer_syntaxes: list[NamedUid] = Field(description="DICOM transfer syntaxes that are read.")
+    default_model: str = Field(description="The model in force, name:version; /v1/models says more.")
     repairs: list[str] = Field(description="What the form field allow_repairs takes.")
     request_limits: RequestLimits = Field(description="Of one request.")
     scan_limits: dict[str, float] = Field(
@@ -71,6 +74,7 @@ class Capabilities(BaseModel):
 @router.get("/v1/capabilities", summary="Formats and limits")
 async def capabilities(service: ServiceDependency) -> Capabilities:
     """What can be sent, and how much of it."""
+    active = await asyncio.to_thread(service.models.active)
     return Capabilities(
         api_version="v1",
         result_schema_version=SCHEMA_VERSION,
@@ -84,6 +88,7 @@ async def capabilities(service: ServiceDependency) -> Capabilities:
         ],
         sop_classes=[NamedUid(uid=uid, name=name) for uid, name in _SOP_CLASSES],
         transfer_syntaxes=[NamedUid(uid=syntax.uid, name=syntax.name) for syntax in TRANSFER_SYNTAXES.values()],
+        default_model=called([active])[0],
         repairs=sorted(REPAIRS),
         request_limits=_request_limits(service),
         scan_limits=asdict(service.settings.read),

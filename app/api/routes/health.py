@@ -8,6 +8,7 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
+from app.api.model_choice import called
 from app.api.problems import NotReady, problem_responses
 from app.api.service import ServiceDependency
 from app.metrics import CONTENT_TYPE
@@ -25,8 +26,11 @@ class Ready(BaseModel):
     """The service can take work."""
 
     status: Literal["ready"] = Field(description="Always `ready`; otherwise the answer is a problem with status 503.")
-    models: list[str] = Field(description="Loaded and verified models as name:version; the first is the default.")
-    execution_provider: str = Field(description="ONNX Runtime execution provider of the default model.")
+    models: list[str] = Field(description="The model in force and then the others in memory, as name:version.")
+    execution_provider: str = Field(
+        description="ONNX Runtime execution provider of the model in force; `none` while it is not in memory, as where "
+        "jobs are only taken in."
+    )
     notices: list[str] = Field(description="What the operator should know, e.g. that a GPU could not be used.")
     free_disk_bytes: int = Field(description="Free space for uploads, in bytes.")
     places: int = Field(description="Requests that can be admitted at the same time.")
@@ -41,7 +45,7 @@ async def healthz() -> Alive:
 
 @router.get("/readyz", summary="The service can take work", responses=problem_responses(503))
 async def readyz(service: ServiceDependency) -> Ready:
-    """For a readiness probe: model loaded, verified and warmed up, and room on the disk."""
+    """For a readiness probe: the model in force can be used, and there is room on the disk."""
     service.refuse_when_draining()
     free = await asyncio.to_thread(service.free_disk_bytes)
     needed = service.settings.min_free_disk_bytes
@@ -51,11 +55,15 @@ async def readyz(service: ServiceDependency) -> Ready:
             code="disk_low",
             values={"free_bytes": free, "required_bytes": needed},
         )
+    default = await asyncio.to_thread(service.models.default)
+    running = service.models.registry.loaded_as(default.identity)
+    loaded = service.models.registry.loaded()
+    others = sorted((model.identity for model in loaded), key=lambda identity: (identity.name, identity.version))
     return Ready(
         status="ready",
-        models=[f"{model.identity.name}:{model.identity.version}" for model in service.models],
-        execution_provider=service.models[0].execution_provider,
-        notices=[notice.message for model in service.models for notice in model.notices],
+        models=called([default.identity, *(one for one in others if one != default.identity)]),
+        execution_provider=running.execution_provider if running else "none",
+        notices=[notice.message for model in loaded for notice in model.notices],
         free_disk_bytes=free,
         places=service.line.capacity,
         places_taken=service.line.admitted,
@@ -70,4 +78,6 @@ async def readyz(service: ServiceDependency) -> Ready:
 )
 async def metrics(service: ServiceDependency) -> Response:
     """Seconds by stage, requests in flight and waiting, refusals by code, provider, model, bytes received."""
+    active = await asyncio.to_thread(service.models.active)
+    service.metrics.show_models(active, service.models.registry.loaded())
     return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)

@@ -95,9 +95,10 @@ async def create_job(
         if not await asyncio.to_thread(any_content, upload):
             raise EmptyUpload("Send the scan in one or more non-empty parts named 'files'.")
         asked = parse_fields(upload.fields, JobOptions)
-        order = definite_order(service, desk, asked)
-        context = asked.told_context()
-        wanted = intake.Request(order, desk.who(request), idempotency_key, context=context)
+        order = await desk.run(definite_order, service, desk, asked)
+        sent = asked.model_dump(mode="json") | {"allow_repairs": list(order.allow_repairs)}
+        who, context = desk.who(request), asked.told_context()
+        wanted = intake.Request(order, who, idempotency_key, context=context, asked=sent)
         job_id = await desk.run(desk.jobs.intake.accept, folder, upload.files, wanted)
     return await _accepted(request, desk, job_id)
 
@@ -175,7 +176,7 @@ async def retry_job(
         context=changes.context or await _context_of(desk, job_id, before),
     )
     context = asked.told_context()
-    order = definite_order(service, desk, asked)
+    order = await desk.run(definite_order, service, desk, asked)
     wanted = intake.Request(order, desk.who(request), idempotency_key, retry_of=job_id, context=context)
     return await _accepted(request, desk, await desk.run(desk.jobs.intake.again, job_id, wanted))
 

@@ -40,7 +40,7 @@ class ScanOptions(BaseModel):
         default=None, description="Operating point of the model; /v1/models lists them."
     )
     model: Annotated[str, Field(max_length=128)] | None = Field(
-        default=None, description="name or name:version of a loaded model; /v1/models lists them."
+        default=None, description="name or name:version of a model of the store; /v1/models lists them."
     )
     allow_repairs: list[Repair] = Field(
         default_factory=list,
@@ -105,7 +105,7 @@ def form_body(form: type[ScanOptions]) -> dict[str, Any]:
     summary="Find lung nodules in a chest CT",
     response_model=AnalysisResult,
     response_description="The nodules of the series, or none.",
-    responses=problem_responses(400, 408, 413, 415, 422, 429, 500, 503),
+    responses=problem_responses(400, 408, 413, 415, 422, 429, 500, 501, 503),
     openapi_extra={"requestBody": form_body(PredictOptions)},
 )
 async def predict(request: Request, service: ServiceDependency) -> Response:
@@ -115,6 +115,7 @@ async def predict(request: Request, service: ServiceDependency) -> Response:
     every place in the line behind it is taken, the answer is 429 with Retry-After.
     """
     service.refuse_when_draining()
+    service.refuse_when_intake_only()
     async with AsyncExitStack() as held:
         held.enter_context(service.line.place())
         folder = await held.enter_async_context(request_folder(service.uploads))
@@ -146,7 +147,7 @@ async def _analysed(request: Request, service: Service, upload: Upload) -> Analy
     if not await asyncio.to_thread(any_content, upload):
         raise EmptyUpload("Send the scan in one or more non-empty parts named 'files'.")
     asked = parse_fields(upload.fields, PredictOptions)
-    model = service.model(asked.model)
+    model = await asyncio.to_thread(service.model, asked.model)
     options = AnalysisOptions(
         read=ReadOptions(
             series_uid=asked.series_uid,
