@@ -13,7 +13,7 @@ from app.jobs.leases import Leases
 from app.jobs.ledger import Ledger
 from app.jobs.lookup import Lookup
 from app.jobs.queue import JobQueue
-from app.jobs.runner import AnalyseOrder, Observe, Render, Runner, Turn
+from app.jobs.runner import AnalyseOrder, Observe, Render, Runner, Trace, Turn
 from app.jobs.store import Store
 from app.jobs.webhooks import Deliveries
 from app.jobs.worker import Chores, Worker, running_worker
@@ -76,7 +76,9 @@ def open_jobs(settings: Settings, make_queue: MakeQueue = dbos_queue) -> Iterato
 
 
 @contextmanager
-def work(jobs: Jobs, analyse: AnalyseOrder, render: Render, turn: Turn, observe: Observe) -> Iterator[Worker]:
+def work(
+    jobs: Jobs, analyse: AnalyseOrder, render: Render, turn: Turn, observe: Observe, trace: Trace
+) -> Iterator[Worker]:
     """Work on jobs in this process until the context ends; then give running ones the drain timeout."""
     settings = jobs.settings
 
@@ -90,6 +92,7 @@ def work(jobs: Jobs, analyse: AnalyseOrder, render: Render, turn: Turn, observe:
             render=render,
             turn=turn,
             observe=observe,
+            trace=trace,
             timeout_s=settings.analysis_timeout_s,
         )
 

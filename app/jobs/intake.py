@@ -42,6 +42,8 @@ class Request:
     who: Who
     idempotency_key: str | None = None
     retry_of: str | None = None
+    traceparent: str | None = None
+    """The span that the job's own will be linked to."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +260,8 @@ def _insert_job(
             "result_name": kept.name, "result_sha256": kept.sha256, "result_size": kept.size, "answered_from": source,
         }  # fmt: skip
     connection.execute(sa.insert(jobs).values(values))
-    add_event(connection, job_id, at, State.QUEUED, {})
+    traced = {"traceparent": request.traceparent} if request.traceparent else {}
+    add_event(connection, job_id, at, State.QUEUED, traced)
     if answer is not None:
         add_event(connection, job_id, at, State.SUCCEEDED, {"answered_from": answer[0]})
         add_notice(connection, job_id, order, at, State.SUCCEEDED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import structlog
@@ -29,6 +29,7 @@ AnalyseOrder = Callable[[Sequence[InputFile], Order, OnProgress], Findings]
 Render = Callable[[Findings], bytes]
 Turn = Callable[[], AbstractContextManager[None]]
 Observe = Callable[[Findings, float], object]
+Trace = Callable[[Claim], AbstractContextManager[None]]
 
 
 class Interrupted(Exception):
@@ -61,6 +62,8 @@ class Runner:
         Longest analysis.
     observe
         Told of each answer and the seconds it waited for its turn.
+    trace
+        Around each attempt.
     """
 
     ledger: Ledger
@@ -72,6 +75,7 @@ class Runner:
     turn: Turn
     timeout_s: float
     observe: Observe
+    trace: Trace = lambda _claim: nullcontext()
     interrupting: threading.Event = field(default_factory=threading.Event)
     _working: set[str] = field(default_factory=set)
 
@@ -87,7 +91,8 @@ class Runner:
             with structlog.contextvars.bound_contextvars(job_id=ticket.job_id), _told_when_unavailable():
                 claim = with_patience(lambda: self.ledger.begin(ticket, self.worker_id))
                 if claim is not None:
-                    self._attempt(claim)
+                    with self.trace(claim):
+                        self._attempt(claim)
         finally:
             self._working.discard(ticket.job_id)
 

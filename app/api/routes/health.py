@@ -69,5 +69,5 @@ async def readyz(service: ServiceDependency) -> Ready:
     responses={200: {"description": "Prometheus text format.", "content": {"text/plain": {}}}},
 )
 async def metrics(service: ServiceDependency) -> Response:
-    """Seconds by stage, requests in flight and waiting, refusals by code, provider, model, bytes received."""
-    return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)
+    """Of this process: seconds by stage, requests, refusals, provider, model, disk. Of all: jobs, workers, webhooks."""
+    return Response(await asyncio.to_thread(service.metrics.exposition), media_type=CONTENT_TYPE)

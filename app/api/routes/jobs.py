@@ -90,7 +90,7 @@ async def create_job(
             raise EmptyUpload("Send the scan in one or more non-empty parts named 'files'.")
         asked = parse_fields(upload.fields, JobOptions)
         order = _order(service, desk, asked)
-        wanted = intake.Request(order, desk.who(request), idempotency_key)
+        wanted = intake.Request(order, desk.who(request), idempotency_key, traceparent=service.tracing.traceparent())
         job_id = await desk.run(desk.jobs.intake.accept, folder, upload.files, wanted)
     return await _accepted(request, desk, job_id)
 
@@ -166,7 +166,9 @@ async def retry_job(
         allow_repairs=list(before.allow_repairs),
         notify=changes.notify or before.notify,
     )
-    wanted = intake.Request(_order(service, desk, asked), desk.who(request), idempotency_key, retry_of=job_id)
+    wanted = intake.Request(
+        _order(service, desk, asked), desk.who(request), idempotency_key, job_id, service.tracing.traceparent()
+    )
     return await _accepted(request, desk, await desk.run(desk.jobs.intake.again, job_id, wanted))
 
 
