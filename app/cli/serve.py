@@ -45,7 +45,7 @@ def serve(
         import uvicorn
 
         from app.api.service import load_models
-        from app.logs import configure_logs
+        from app.logs import configure_logs, tell_uncaught
         from app.main import create_app
 
         # Process 1 of a container ignores SIGTERM without a handler. While it serves, uvicorn's takes over: it drains,
@@ -54,6 +54,7 @@ def serve(
         draining = threading.Event()
         settings = settings_with(host=host, port=port, root_path=root_path)
         configure_logs(settings.log_level)
+        tell_uncaught()
         # Before uvicorn starts: a model that cannot be used is then one line and an exit code, not a traceback.
         models = load_models(settings)
         config = uvicorn.Config(

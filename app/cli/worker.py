@@ -56,7 +56,7 @@ def _work_until(stop: threading.Event, settings: Settings) -> None:
     from app.inference.pipeline import analyse
     from app.jobs.census_metrics import census_shown
     from app.jobs.installation import open_jobs, work
-    from app.logs import configure_logs
+    from app.logs import configure_logs, tell_uncaught
     from app.metrics import Metrics
     from app.tracing import open_tracing
     from app.upload_folders import process_folder
@@ -64,6 +64,7 @@ def _work_until(stop: threading.Event, settings: Settings) -> None:
     if settings.worker_concurrency == 0:
         fail(ExitCode.USAGE, "setting_invalid", "A worker with LUNGNODULE_WORKER_CONCURRENCY=0 would do nothing.")
     configure_logs(settings.log_level)
+    tell_uncaught()
     tracing, metrics = open_tracing(settings.otlp_endpoint), Metrics()
     models = load_models(settings)
     with ExitStack() as stack:

@@ -12,9 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.jobs.database import Database
-from app.jobs.records import DatabaseUnavailable, Outcome, State
+from app.jobs.records import FINISHED, LIVE, DatabaseUnavailable, Outcome, State
 from app.jobs.tables import attempts, jobs, outbox, scans, workers
 
+_KEPT = (*LIVE, *FINISHED)
 _FRESH_S = 5.0
 """How long a census is good for: however many scrapers there are, the database is asked this often."""
 _PATIENCE_S = 1.0
@@ -58,7 +59,8 @@ def take_census(database: Database, lease_s: float) -> Census:
     DatabaseUnavailable
         It does not answer.
     """
-    kept = jobs.c.state != State.ERASED
+    # Not "all but erased": those stay for ever, and an index finds the others.
+    kept = jobs.c.state.in_(_KEPT)
     due = sa.and_(outbox.c.delivered_at.is_(None), outbox.c.next_at.is_not(None))
     with database.reading() as connection:
         at = database.now(connection)
@@ -80,7 +82,7 @@ def take_census(database: Database, lease_s: float) -> Census:
         scan_bytes = one(_sum(scans.c.size), where=scans.c.erased_at.is_(None))[0]
         result_bytes = one(_sum(jobs.c.result_size), where=kept)[0]
     return Census(
-        jobs={state: by_state.get(state, 0) for state in State if state is not State.ERASED},
+        jobs={state: by_state.get(state, 0) for state in _KEPT},
         oldest_waiting_s=_age_s(at, oldest),
         attempts={outcome: by_outcome.get(outcome, 0) for outcome in Outcome},
         workers=int(living[0]),
