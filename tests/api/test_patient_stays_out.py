@@ -109,7 +109,11 @@ def site(tmp_path: Path, tiny_model_store: Path) -> Iterator[Site]:
         output = tmp_path / name
         with output.open("wb") as stream:
             process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", *arguments], cwd=_ROOT, env=env | changes, stdout=stream, stderr=stream
+                [sys.executable, "-m", "app.cli", *arguments],
+                cwd=_ROOT,
+                env=env | changes,
+                stdout=stream,
+                stderr=stream,
             )
         return Running(process, output)
 

@@ -48,7 +48,12 @@ def test_the_census_counts_what_is_there(tmp_path: Path, database_url: str | Non
         assert 1000 <= later.oldest_waiting_s < 1060
         made.jobs.eraser.erase(done, WHO, "request")
         left = census_of(made)
-        assert (sum(left.jobs.values()), sum(left.attempts.values()), left.scan_bytes, left.result_bytes) == (1, 0, 7, 0)
+        assert (sum(left.jobs.values()), sum(left.attempts.values()), left.scan_bytes, left.result_bytes) == (
+            1,
+            0,
+            7,
+            0,
+        )
 
 
 def test_only_workers_that_live_are_counted(tmp_path: Path, database_url: str | None) -> None:

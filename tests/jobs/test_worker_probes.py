@@ -47,7 +47,9 @@ def figures(port: int) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_jobs_of_a_worker_are_counted_there_and_the_line_is_the_same_everywhere(start_farm: StartFarm, port: int) -> None:
+def test_jobs_of_a_worker_are_counted_there_and_the_line_is_the_same_everywhere(
+    start_farm: StartFarm, port: int
+) -> None:
     farm = start_farm(STUB_STAGE_S="0.01")
     farm.serve(LUNGNODULE_WORKER_CONCURRENCY="0")
     farm.worker(LUNGNODULE_WORKER_PORT=str(port))
