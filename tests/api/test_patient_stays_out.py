@@ -161,8 +161,8 @@ def test_nothing_of_the_patient_is_in_logs_metrics_answers_or_the_ledger(
 
     until(lambda: set(states()) <= {"succeeded", "failed"})
     assert states() == ["succeeded", "failed", "failed", "failed"]
-    for path in (f"/v1/jobs/{SECRET}", f"/{SECRET}", f"/v1/models/{SECRET}/1", "/metrics"):
-        said.append(requests.get(site.url + path, timeout=60))
+    paths = (f"/v1/jobs/{SECRET}", f"/{SECRET}", f"/v1/models/{SECRET}/1", "/metrics")
+    said += [requests.get(site.url + path, timeout=60) for path in paths]
     assert not [answer.text for answer in said if SECRET in answer.text]
     logs = {"service": site.service.stop(), "worker": site.worker.stop()}
     for name, text in logs.items():
