@@ -23,9 +23,15 @@ _SECONDS = (0.01, 0.03, 0.1, 0.3, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600
 
 
 class Metrics:
-    """Counters, gauges and histograms of one service."""
+    """Counters, gauges and histograms of one process.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    gpus
+        Asks the GPUs for their memory; by default the driver, where there is one.
+    """
+
+    def __init__(self, gpus: Callable[[], tuple[GpuMemory, ...]] | None = None) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -82,7 +88,7 @@ class Metrics:
         build = Gauge("lungnodule_build_info", "1 for the running version.", ("version",), registry=self.registry)
         build.labels(version("lungnodule")).set(1)
         self._places: dict[str, Path] = {}
-        self.registry.register(_Machine(self._places, gpu_memory_probe()))
+        self.registry.register(_Machine(self._places, gpus or gpu_memory_probe()))
 
     def set_model(self, identity: ModelIdentity, execution_provider: str, notices: Iterable[str] = ()) -> None:
         """Show a loaded model, where it runs, and the codes of its notices."""
