@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.exits import ExitCode, errors_in_one_line, fail
-from app.cli.setup import settings_with
+from app.cli.setup import one_process_per_port, settings_with
 
 if TYPE_CHECKING:
     import uvicorn
@@ -42,6 +42,7 @@ def serve(
     - `LUNGNODULE_REQUIRE_GPU=1 lungnodule serve`
     """
     with errors_in_one_line():
+        one_process_per_port()
         import uvicorn
 
         from app.api.service import load_models

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.exits import ExitCode, errors_in_one_line, fail
-from app.cli.setup import settings_with
+from app.cli.setup import one_process_per_port, settings_with
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -42,6 +42,7 @@ def worker(
     - `lungnodule worker --metrics-port 9100`
     """
     with errors_in_one_line():
+        one_process_per_port()
         stop = threading.Event()
         # Before the models are loaded, which takes a while.
         signal.signal(signal.SIGTERM, lambda *_: stop.set())

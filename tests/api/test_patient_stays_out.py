@@ -103,6 +103,8 @@ def site(tmp_path: Path, tiny_model_store: Path) -> Iterator[Site]:
         "LUNGNODULE_DEVICE": "cpu", "LUNGNODULE_THREADS": "1", "LUNGNODULE_LOG_LEVEL": "debug",
         "LUNGNODULE_DATA_DIR": str(tmp_path / "data"), "LUNGNODULE_MIN_FREE_DISK_BYTES": "0",
         "LUNGNODULE_DRAIN_NOTICE_S": "0",
+        # Left over from somebody else's set-up: of no use to one process on a port, and no reason not to start.
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "absent"),
     }  # fmt: skip
 
     def start(name: str, *arguments: str, **changes: str) -> Running:
