@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.prober 127.0.0.1:8000 /healthz /v1/jobs/ID
 
-A process of its own: beside fifty uploading threads, Python's lock would be measured instead of the service. Each question
-opens a connection, as probes do.
+A process of its own: beside fifty uploading threads, Python's lock would be measured instead of the service. Each
+question opens a connection, as probes do.
 """
 
 from __future__ import annotations

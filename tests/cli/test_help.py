@@ -9,6 +9,7 @@ import pytest
 COMMANDS = [
     ["analyse"],
     ["serve"],
+    ["worker"],
     ["models", "list"],
     ["models", "show"],
     ["models", "verify"],
