@@ -20,6 +20,7 @@ import pytest
 import requests
 from pydicom.uid import RLELossless
 
+from app.imaging.child_process import ChildFailedError, PixelWorker
 from app.phantom.chest import phantom_ct
 from app.phantom.dicom_series import write_dicom_series
 
@@ -209,3 +210,10 @@ def thread():
     assert lines
     assert "ValueError" in str(lines) or where == "task"
     assert SECRET not in done.stdout + done.stderr
+
+
+def test_a_decoding_process_that_dies_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    request = {"path": f"/absent/{SECRET}.dcm", "fragments": [[0, 1]]}
+    with PixelWorker(memory_bytes=2 << 30, timeout_s=_PATIENCE_S) as worker, pytest.raises(ChildFailedError):
+        worker.ask(request, max_bytes=1)
+    assert capfd.readouterr() == ("", "")

@@ -107,3 +107,14 @@ def test_asked_for_and_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(TracingUnavailable, match=r"lungnodule\[otel\]"):
         open_tracing("http://127.0.0.1:9")
+
+
+def test_what_passes_through_a_span_leaves_no_text_in_it(collector: Collector) -> None:
+    tracing = open_tracing(collector.url)
+    with pytest.raises(ValueError, match="Doe"), tracing.request({}):
+        raise ValueError("Doe^John")
+    with pytest.raises(ValueError, match="Doe"), tracing.job("id", 1, lambda: None):
+        raise ValueError("Doe^John")
+    tracing.close()
+    assert {span.name for span in collector.spans()} == {"request", "job"}
+    assert b"Doe" not in b"".join(collector.bodies)
