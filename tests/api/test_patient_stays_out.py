@@ -219,4 +219,4 @@ def test_a_decoding_process_has_nowhere_to_write_to() -> None:
     before = psutil.Process().children()
     with PixelWorker(memory_bytes=2 << 30, timeout_s=_PATIENCE_S):
         (child,) = [process for process in psutil.Process().children() if process not in before]
-        assert os.readlink(f"/proc/{child.pid}/fd/2") == "/dev/null"
+        assert Path(f"/proc/{child.pid}/fd/2").readlink() == Path("/dev/null")
