@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import logging.config
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from types import TracebackType
@@ -19,8 +20,11 @@ import structlog
 
 from app.imaging.errors import LungNoduleError
 
-_QUOTING_LOGGERS = ("pydicom", "py.warnings", "pylibjpeg", "openjpeg", "gdcm", "SimpleITK", "python_multipart")
-"""Loggers of libraries that may put parts of a file or a request into their text."""
+_QUOTING_LOGGERS = (
+    *("pydicom", "pynetdicom", "highdicom", "py.warnings", "pylibjpeg", "openjpeg", "gdcm", "SimpleITK"),
+    *("python_multipart", "asyncio", "concurrent", "dbos", "sqlalchemy", "alembic", "urllib3", "opentelemetry"),
+)
+"""Loggers of libraries that may put parts of a file or a request into their text, or the text of an exception."""
 
 _WITHHELD = "message withheld: it may quote the file"
 
@@ -71,6 +75,27 @@ def configure_logs(level: str = "info", stream: IO[str] | None = None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def tell_uncaught() -> None:
+    """Log what nobody catches, in a thread or in a finaliser too: Python would print it with its text.
+
+    Process-wide; for commands that run for long. After `configure_logs`.
+    """
+
+    def tell(kind: type[BaseException], error: BaseException | None) -> None:
+        failure = described(error) if error is not None else [{"type": kind.__name__}]
+        structlog.get_logger(__name__).critical("uncaught", failure=failure)
+
+    def of_process(kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, None)
+        else:
+            tell(kind, error)
+
+    sys.excepthook = of_process
+    threading.excepthook = lambda uncaught: tell(uncaught.exc_type, uncaught.exc_value)
+    sys.unraisablehook = lambda uncaught: tell(uncaught.exc_type, uncaught.exc_value)
 
 
 def withhold_quoted_text(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:

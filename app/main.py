@@ -27,9 +27,11 @@ from app.api.service import Analyse, Service
 from app.api.waiting_line import ClientHungUp, WaitingLine
 from app.imaging.errors import LungNoduleError, ModelError
 from app.inference.pipeline import analyse
+from app.jobs.census_metrics import census_shown
 from app.jobs.installation import MakeQueue, dbos_queue, open_jobs
 from app.metrics import Metrics
 from app.settings import Settings
+from app.tracing import open_tracing
 from app.upload_folders import process_folder
 
 
@@ -65,6 +67,7 @@ def create_app(
         Starts only when every model is verified and warmed up: a `ModelError` ends the start.
     """
     metrics = Metrics()
+    tracing = open_tracing(settings.otlp_endpoint)
     ending = draining or threading.Event()
 
     @asynccontextmanager
@@ -75,12 +78,18 @@ def create_app(
         metrics.in_flight.set_function(lambda: line.admitted)
         metrics.waiting.set_function(lambda: line.waiting)
         with ExitStack() as stack:
+            stack.callback(tracing.close)
             uploads = stack.enter_context(process_folder(settings.temp_dir or Path(tempfile.gettempdir())))
             installation = stack.enter_context(open_jobs(settings, make_queue))
             models = Models(found.registry, found.named, installation.activations)
             with _refusal_logged():
                 models.load_first()
-            app.state.service = Service(settings, models, line, metrics, uploads, run, ending)
+            stack.enter_context(census_shown(metrics.registry, installation.database, settings.worker_lease_s))
+            metrics.watch_disk("uploads", uploads)
+            metrics.watch_disk("store", settings.data_dir.absolute())
+            app.state.service = Service(
+                settings, models, line, metrics, uploads, tracing.traced(run), ending, tracing=tracing
+            )
             app.state.desk = stack.enter_context(open_desk(installation, ending))
             async with worker_beside(app.state.service, installation, wanted=work and settings.worker_concurrency > 0):
                 yield
@@ -93,7 +102,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.openapi = cache(partial(describe, app, settings.root_path))  # type: ignore[method-assign]
-    app.add_middleware(Edge, metrics=metrics)
+    app.add_middleware(Edge, metrics=metrics, tracing=tracing)
     for error in (LungNoduleError, HTTPException, RequestValidationError, ClientDisconnect, ClientHungUp):
         app.add_exception_handler(error, problem_response)
     for resource in (predict, risk, jobs, batches, job_results, job_events, models, capabilities, health):

@@ -95,6 +95,9 @@ class Settings(BaseSettings):
     worker_concurrency: int = Field(
         default=1, ge=0, le=64, description="Jobs analysed at once by each worker; 0: this service only takes jobs in."
     )
+    worker_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port of a worker's own probes and metrics; none without it."
+    )
     worker_lease_s: float = Field(
         default=30.0, gt=0, description="Seconds without a heartbeat after which a worker counts as dead."
     )
@@ -117,6 +120,12 @@ class Settings(BaseSettings):
     )
     actor_header: str = Field(
         default="", description="Header in which the proxy names the authenticated user, for the audit trail."
+    )
+
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/]+(/\S*)?$",
+        description="Base URL of an OpenTelemetry collector (OTLP over HTTP); none without it.",
     )
 
     max_request_bytes: int = Field(default=2 * GIB, ge=1, description="Largest request body, in bytes.")

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.problems import problem_response
 from app.logs import described
 from app.metrics import Metrics
+from app.tracing import Tracing
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADERS = {
@@ -26,6 +27,9 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
 }
 """Set unless the answer has its own."""
+
+_PROBES = ("/healthz", "/readyz", "/metrics")
+"""Asked every few seconds: spans of theirs would bury all others."""
 
 _LINGER_S = 2.0
 _LINGER_BYTES = 64 << 20
@@ -40,11 +44,14 @@ class Edge:
         What to wrap.
     metrics
         Where requests, received bytes and refusals are counted.
+    tracing
+        Where each request has its span.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -53,16 +60,27 @@ class Edge:
             return
         exchange = _Exchange(scope, receive, send, self._metrics)
         scope.setdefault("state", {})["request_id"] = exchange.request_id
-        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+        bound = {"request_id": exchange.request_id}
+        tracing = Tracing() if scope["path"].endswith(_PROBES) else self._tracing
+        with tracing.request(Headers(scope=scope)) as span:
+            if span.trace_id is not None:
+                bound["trace_id"] = span.trace_id
             try:
-                await self._app(scope, exchange.receive, exchange.send)
-            except Exception as error:  # noqa: BLE001 - the HTTP edge: whatever it is, the client gets a problem
-                # Not exc_info: unless logs are configured, structlog would print every local variable.
-                structlog.get_logger(__name__).error("unhandled", failure=described(error))
-                if not exchange.started:
-                    await problem_response(Request(scope), error)(scope, exchange.receive, exchange.send)
+                with structlog.contextvars.bound_contextvars(**bound):
+                    await self._guarded(scope, exchange)
             finally:
-                exchange.account()
+                span.describe(*exchange.told_to_tracing())
+
+    async def _guarded(self, scope: Scope, exchange: _Exchange) -> None:
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except Exception as error:  # noqa: BLE001 - the HTTP edge: whatever it is, the client gets a problem
+            # Not exc_info: unless logs are configured, structlog would print every local variable.
+            structlog.get_logger(__name__).error("unhandled", failure=described(error))
+            if not exchange.started:
+                await problem_response(Request(scope), error)(scope, exchange.receive, exchange.send)
+        finally:
+            exchange.account()
 
 
 def _route_template(scope: Scope) -> str:
@@ -72,6 +90,12 @@ def _route_template(scope: Scope) -> str:
         return str(scope["route"].path)
     # A plain route without parameters: the path is its own template.
     return str(scope["path"]) if "endpoint" in scope and not scope.get("path_params") else "unmatched"
+
+
+def _known_method(scope: Scope) -> str:
+    """Anyone may invent a method; a label for each would fill the memory."""
+    method = str(scope["method"])
+    return method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "other"
 
 
 class _Exchange:
@@ -133,12 +157,24 @@ class _Exchange:
         except TimeoutError:
             pass
 
+    def told_to_tracing(self) -> tuple[str, dict[str, str | int]]:
+        """Name and attributes of the span."""
+        route, method = _route_template(self._scope), _known_method(self._scope)
+        attributes: dict[str, str | int] = {
+            "http.request.method": method,
+            "http.route": route,
+            "http.response.status_code": self._status or 499,
+            "http.request.body.size": self._received_bytes,
+            "lungnodule.request_id": self.request_id,
+        }
+        if "problem" in self._scope:
+            attributes["error.type"] = self._scope["problem"][1]
+        return f"{method} {route}", attributes
+
     def account(self) -> None:
         """Count the exchange and log it, by the route's template: a path may hold what a caller typed."""
         route = _route_template(self._scope)
-        method, status = self._scope["method"], str(self._status or 499)
-        # Anyone may invent a method; a label for each would fill the memory.
-        label = method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "other"
+        label, status = _known_method(self._scope), str(self._status or 499)
         self._metrics.requests.labels(route, label, status).inc()
         event: dict[str, Any] = {
             "method": label,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 
 from app.api.schemas import result_from_findings
@@ -16,10 +16,12 @@ from app.inference.findings import Findings, OnProgress
 from app.inference.model_registry import KnownModel, ModelRegistry
 from app.inference.pipeline import AnalysisOptions
 from app.jobs.installation import Jobs, work
+from app.jobs.ledger import Claim
 from app.jobs.records import Order
-from app.jobs.runner import AnalyseOrder
+from app.jobs.runner import AnalyseOrder, Trace
 from app.reporting.clinical_context import ClinicalContext
 from app.settings import Settings
+from app.tracing import Tracing
 
 
 def order_analysis(settings: Settings, models: ModelRegistry, scratch: Path, analyse: Analyse) -> AnalyseOrder:
@@ -70,6 +72,16 @@ def ordered_model(models: ModelRegistry, order: Order) -> KnownModel:
         ) from error
 
 
+def attempt_tracing(tracing: Tracing, jobs: Jobs) -> Trace:
+    """A span around each attempt, linked to the request that made the job."""
+
+    def trace(claim: Claim) -> AbstractContextManager[None]:
+        job_id = claim.job.id
+        return tracing.job(job_id, claim.attempt, lambda: jobs.lookup.traceparent(job_id))
+
+    return trace
+
+
 @asynccontextmanager
 async def worker_beside(service: Service, jobs: Jobs, *, wanted: bool) -> AsyncIterator[None]:
     """A worker in a thread of this process, which shares the device with `/v1/predict`; it stops when draining."""
@@ -87,6 +99,7 @@ async def worker_beside(service: Service, jobs: Jobs, *, wanted: bool) -> AsyncI
             rendered,
             turn=lambda: service.line.turn_of_a_thread(loop),
             observe=service.metrics.observe_analysis,
+            trace=attempt_tracing(service.tracing, jobs),
         ):
             loop.call_soon_threadsafe(started.set_result, None)
             service.draining.wait()

@@ -24,6 +24,7 @@ from app.inference.pipeline import AnalysisOptions
 from app.metrics import Metrics
 from app.multipart import UploadLimits
 from app.settings import Settings
+from app.tracing import Tracing
 from app.uploads import full_disk_refused
 
 Analyse = Callable[[Sequence[InputFile], LoadedModel, AnalysisOptions, OnProgress], Findings]
@@ -42,6 +43,7 @@ class Service:
     analyse: Analyse
     draining: threading.Event = field(default_factory=threading.Event)
     """Set when the process is to end."""
+    tracing: Tracing = field(default_factory=Tracing)
 
     def refuse_when_draining(self) -> None:
         """Take no new work while the process ends.

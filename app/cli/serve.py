@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.exits import ExitCode, errors_in_one_line, fail
-from app.cli.setup import settings_with
+from app.cli.setup import one_process_per_port, settings_with
 
 if TYPE_CHECKING:
     import uvicorn
@@ -42,11 +42,12 @@ def serve(
     - `LUNGNODULE_REQUIRE_GPU=1 lungnodule serve`
     """
     with errors_in_one_line():
+        one_process_per_port()
         import uvicorn
 
         from app.api.model_choice import Models, open_models
         from app.jobs.installation import open_activations
-        from app.logs import configure_logs
+        from app.logs import configure_logs, tell_uncaught
         from app.main import create_app
 
         # Process 1 of a container ignores SIGTERM without a handler. While it serves, uvicorn's takes over: it drains,
@@ -55,6 +56,7 @@ def serve(
         draining = threading.Event()
         settings = settings_with(host=host, port=port, root_path=root_path)
         configure_logs(settings.log_level)
+        tell_uncaught()
         # Before uvicorn starts: a model that cannot be used is then one line and an exit code, not a traceback.
         found = open_models(settings)
         with open_activations(settings) as activations:

@@ -31,6 +31,15 @@ def settings_with(**chosen: Any) -> Settings:  # noqa: ANN401 - the type is the 
     return Settings(**{name: value for name, value in chosen.items() if value is not None})
 
 
+def one_process_per_port() -> None:
+    """Ignore PROMETHEUS_MULTIPROC_DIR; to be called before anything imports prometheus_client.
+
+    Each process has a port and figures of its own, so there is nothing to add up through files. With the variable,
+    every figure would be written into that folder too, and one that is not there would end the start.
+    """
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+
+
 def find_named_model(settings: Settings, wanted: str) -> ModelFolder:
     """The folder of ``name`` or ``name:version`` in the model store.
 

@@ -1,23 +1,30 @@
-"""`lungnodule worker`: works on jobs, without HTTP."""
+"""`lungnodule worker`: works on jobs, without HTTP but for its probes."""
 
 from __future__ import annotations
 
 import signal
 import tempfile
 import threading
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.cli.exits import ExitCode, errors_in_one_line, fail
-from app.cli.setup import settings_with
+from app.cli.setup import one_process_per_port, settings_with
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 
 def worker(
     concurrency: Annotated[
         int | None, typer.Option(min=1, max=64, help="Jobs at once; all workers of one database should say the same.")
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Answer /healthz, /readyz and /metrics on this port of LUNGNODULE_HOST."),
     ] = None,
 ) -> None:
     """Work on jobs that a service takes in.
@@ -31,39 +38,56 @@ def worker(
     - `lungnodule worker`
 
     - `LUNGNODULE_DATABASE_URL=postgresql://jobs@db/lungnodule lungnodule worker --concurrency 2`
+
+    - `lungnodule worker --metrics-port 9100`
     """
     with errors_in_one_line():
+        one_process_per_port()
         stop = threading.Event()
         # Before the models are loaded, which takes a while.
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         signal.signal(signal.SIGINT, lambda *_: stop.set())
-        _work_until(stop, concurrency)
+        _work_until(stop, settings_with(worker_concurrency=concurrency, worker_port=metrics_port))
 
 
-def _work_until(stop: threading.Event, concurrency: int | None) -> None:
-    from app.api.job_work import order_analysis, rendered
+def _work_until(stop: threading.Event, settings: Settings) -> None:
+    from app.api.job_work import attempt_tracing, order_analysis, rendered
     from app.api.model_choice import Models, open_models
+    from app.api.worker_probes import Workplace, probes
     from app.inference.pipeline import analyse
+    from app.jobs.census_metrics import census_shown
     from app.jobs.installation import open_activations, open_jobs, work
-    from app.logs import configure_logs
+    from app.logs import configure_logs, tell_uncaught
+    from app.metrics import Metrics
+    from app.tracing import open_tracing
     from app.upload_folders import process_folder
 
-    settings = settings_with(worker_concurrency=concurrency)
     if settings.worker_concurrency == 0:
         fail(ExitCode.USAGE, "setting_invalid", "A worker with LUNGNODULE_WORKER_CONCURRENCY=0 would do nothing.")
     configure_logs(settings.log_level)
+    tell_uncaught()
+    tracing, metrics = open_tracing(settings.otlp_endpoint), Metrics()
     found = open_models(settings)
     with open_activations(settings) as activations:
         Models(found.registry, found.named, activations).load_first()
-    with (
-        process_folder(settings.temp_dir or Path(tempfile.gettempdir())) as scratch,
-        open_jobs(settings) as jobs,
-        work(
-            jobs,
-            order_analysis(settings, found.registry, scratch, analyse),
-            rendered,
-            turn=nullcontext,
-            observe=lambda _findings, _waited_s: None,
-        ),
-    ):
+    with ExitStack() as stack:
+        stack.callback(tracing.close)
+        scratch = stack.enter_context(process_folder(settings.temp_dir or Path(tempfile.gettempdir())))
+        jobs = stack.enter_context(open_jobs(settings))
+        census = stack.enter_context(census_shown(metrics.registry, jobs.database, settings.worker_lease_s))
+        models, data_dir = Models(found.registry, found.named, jobs.activations), settings.data_dir.absolute()
+        metrics.watch_disk("uploads", scratch)
+        metrics.watch_disk("store", data_dir)
+        place = Workplace(settings, metrics, stop, models, census, (scratch, data_dir))
+        stack.enter_context(probes(place))
+        place.worker = stack.enter_context(
+            work(
+                jobs,
+                order_analysis(settings, found.registry, scratch, tracing.traced(analyse)),
+                rendered,
+                turn=nullcontext,
+                observe=metrics.observe_analysis,
+                trace=attempt_tracing(tracing, jobs),
+            )
+        )
         stop.wait()

@@ -20,6 +20,8 @@ Result = TypeVar("Result")
 
 SQLITE_FILE = "jobs.sqlite"
 BUSY_TIMEOUT_MS = 30_000
+CONNECT_TIMEOUT_S = 5
+"""A PostgreSQL host that does not answer at all must not hold a probe or a scrape."""
 _MIGRATION_LOCK = 7_235_019_441
 """PostgreSQL advisory lock that one migrating process holds."""
 _TRIES, _FIRST_PAUSE_S = 6, 0.2
@@ -159,7 +161,13 @@ def _sqlite_engine(url: str) -> sa.Engine:
 
 def _postgresql_engine(url: str) -> sa.Engine:
     _, _, rest = url.partition("://")
-    return sa.create_engine(f"postgresql+psycopg://{rest}", pool_size=8, max_overflow=8, pool_pre_ping=True)
+    return sa.create_engine(
+        f"postgresql+psycopg://{rest}",
+        pool_size=8,
+        max_overflow=8,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
+    )
 
 
 def _migrate(database: Database) -> None:

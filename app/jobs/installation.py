@@ -19,7 +19,7 @@ from app.jobs.ledger import Ledger
 from app.jobs.lookup import Lookup
 from app.jobs.object_store import open_object_store
 from app.jobs.queue import JobQueue
-from app.jobs.runner import AnalyseOrder, Observe, Render, Runner, Turn
+from app.jobs.runner import AnalyseOrder, Observe, Render, Runner, Trace, Turn
 from app.jobs.store import Store
 from app.jobs.tables import installation
 from app.jobs.webhooks import Deliveries
@@ -130,7 +130,9 @@ def open_activations(settings: Settings) -> Iterator[Activations]:
 
 
 @contextmanager
-def work(jobs: Jobs, analyse: AnalyseOrder, render: Render, turn: Turn, observe: Observe) -> Iterator[Worker]:
+def work(
+    jobs: Jobs, analyse: AnalyseOrder, render: Render, turn: Turn, observe: Observe, trace: Trace
+) -> Iterator[Worker]:
     """Work on jobs in this process until the context ends; then give running ones the drain timeout."""
     settings = jobs.settings
 
@@ -144,6 +146,7 @@ def work(jobs: Jobs, analyse: AnalyseOrder, render: Render, turn: Turn, observe:
             render=render,
             turn=turn,
             observe=observe,
+            trace=trace,
             timeout_s=settings.analysis_timeout_s,
         )
 

@@ -48,6 +48,8 @@ class Request:
     asked: Mapping[str, Any] | None = None
     """The options as they were sent. With the same key they are the same job, though what they leave open may mean
     another model by now; None compares the order."""
+    traceparent: str | None = None
+    """The span that the job's own will be linked to."""
 
     @property
     def compared(self) -> dict[str, Any]:
@@ -291,7 +293,8 @@ def insert_job(
             "result_name": kept.name, "result_sha256": kept.sha256, "result_size": kept.size, "answered_from": source,
         }  # fmt: skip
     connection.execute(sa.insert(jobs).values(values))
-    add_event(connection, job_id, at, State.QUEUED, {})
+    traced = {"traceparent": request.traceparent} if request.traceparent else {}
+    add_event(connection, job_id, at, State.QUEUED, traced)
     if answer is not None:
         add_event(connection, job_id, at, State.SUCCEEDED, {"answered_from": answer[0]})
         add_notice(connection, job_id, order, at, State.SUCCEEDED)

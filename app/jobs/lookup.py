@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from app.jobs.database import Database
-from app.jobs.records import Attempt, Event, Job, JobErased, Outcome, State, UnknownJob
+from app.jobs.records import Attempt, DatabaseUnavailable, Event, Job, JobErased, Outcome, State, UnknownJob
 from app.jobs.rows import Row, job_of
 from app.jobs.tables import attempts, events, jobs, workers
 
@@ -86,6 +86,16 @@ class Lookup:
             ).mappings()
             found = [Event(row["seq"], row["at"], row["kind"], row["data"]) for row in rows]
             return found, state not in (State.QUEUED, State.RUNNING)
+
+    def traceparent(self, job_id: str) -> str | None:
+        """Span of the request that made the job, where it had one; None too while the database does not answer."""
+        try:
+            with self._reading() as connection:
+                first = sa.select(events.c.data).where(events.c.job_id == job_id, events.c.seq == 1)
+                data = connection.execute(first).scalar_one_or_none()
+        except DatabaseUnavailable:
+            return None
+        return data.get("traceparent") if data else None
 
     def place(self, job: Job) -> Place:
         """Where a live job stands in the line."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import structlog
@@ -30,6 +30,7 @@ Render = Callable[[Findings, bytes | None], bytes]
 """From findings and the clinical context of the job, where one was told."""
 Turn = Callable[[], AbstractContextManager[None]]
 Observe = Callable[[Findings, float], object]
+Trace = Callable[[Claim], AbstractContextManager[None]]
 
 
 class Interrupted(Exception):
@@ -62,6 +63,8 @@ class Runner:
         Longest analysis.
     observe
         Told of each answer and the seconds it waited for its turn.
+    trace
+        Around each attempt.
     """
 
     ledger: Ledger
@@ -73,6 +76,7 @@ class Runner:
     turn: Turn
     timeout_s: float
     observe: Observe
+    trace: Trace = lambda _claim: nullcontext()
     interrupting: threading.Event = field(default_factory=threading.Event)
     _working: set[str] = field(default_factory=set)
 
@@ -88,7 +92,8 @@ class Runner:
             with structlog.contextvars.bound_contextvars(job_id=ticket.job_id), _told_when_unavailable():
                 claim = with_patience(lambda: self.ledger.begin(ticket, self.worker_id))
                 if claim is not None:
-                    self._attempt(claim)
+                    with self.trace(claim):
+                        self._attempt(claim)
         finally:
             self._working.discard(ticket.job_id)
 

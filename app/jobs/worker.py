@@ -51,6 +51,7 @@ class Worker:
         self._chores = chores
         self._me = Living(worker_id, lambda: runner.working_on)
         self._ended = threading.Event()
+        self._beaten_at = time.monotonic()
         self._beats = threading.Thread(target=self._beat, name="worker-heartbeat", daemon=True)
         self._rounds = threading.Thread(target=self._make_rounds, name="worker-chores", daemon=True)
 
@@ -61,6 +62,16 @@ class Worker:
         self._queue.consume(self._runner, self.id, concurrency)
         self._beats.start()
         self._rounds.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its threads run: a worker without them would hold its jobs for ever."""
+        return self._beats.is_alive() and self._rounds.is_alive()
+
+    @property
+    def heartbeat_age_s(self) -> float:
+        """Seconds since it was last written down as alive, by this process' own clock."""
+        return time.monotonic() - self._beaten_at
 
     def stop(self, patience_s: float) -> None:
         """Take no more tickets; give running jobs so long, then hand them back."""
@@ -81,6 +92,7 @@ class Worker:
         while not self._ended.wait(min(self._chores.leases.lease_s / 4, 5.0)):
             with _told("heartbeat"):
                 self._chores.leases.beat(self.id)
+                self._beaten_at = time.monotonic()
 
     def _make_rounds(self) -> None:
         next_recovery = next_retention = time.monotonic()

@@ -27,7 +27,7 @@ def joined(results: list[dict[str, Any]]) -> dict[str, Any]:
     first = results[0]
     parts = dict(first["parts"])
     for other in results[1:]:
-        where = f"{_line(other['machine'])}"
+        where = f"{machine_line(other['machine'])}"
         parts.update({name: {**part, "elsewhere": where} for name, part in other["parts"].items()})
     return {**first, "parts": parts}
 
@@ -50,7 +50,7 @@ def printed(result: dict[str, Any]) -> str:
     # Small scans say nothing about goals that name large ones.
     ending = ["\nQuick: small scans, one run. The figures show that all parts run, no more."] if result["quick"] else []
     order += [] if result["quick"] else found["goals"]
-    return "\n".join([_line(result["machine"]), *(table.text() for table in order), *ending])
+    return "\n".join([machine_line(result["machine"]), *(table.text() for table in order), *ending])
 
 
 def documented(text: str, result: dict[str, Any]) -> str:
@@ -68,7 +68,7 @@ def documented(text: str, result: dict[str, Any]) -> str:
         name: "\n".join(table.markdown(titled=len(found) > 1) for table in found)
         for name, found in tables(result).items()
     }
-    content["machine"] = _line(result["machine"]) + "\n"
+    content["machine"] = machine_line(result["machine"]) + "\n"
     for name in BLOCKS:
         pattern = re.compile(rf"(<!-- generated: {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
         if not pattern.search(text):
@@ -89,7 +89,8 @@ def _measured(parts: dict[str, Any]) -> Iterator[Table]:
             yield Table(f"{name}: left out", ["why"], [[part["left_out"]]])
 
 
-def _line(machine: dict[str, Any]) -> str:
+def machine_line(machine: dict[str, Any]) -> str:
+    """What the figures were measured on, in one line."""
     changed = " with uncommitted changes" if machine["uncommitted_changes"] else ""
     packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
     gpus = f"{machine['gpus']} GPU" if machine["gpus"] else "no GPU"

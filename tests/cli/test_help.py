@@ -10,6 +10,7 @@ COMMANDS = [
     ["analyse"],
     ["risk"],
     ["serve"],
+    ["worker"],
     ["models", "list"],
     ["models", "show"],
     ["models", "verify"],

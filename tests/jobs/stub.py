@@ -11,12 +11,15 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import uvicorn
 
 from app.api import model_choice
@@ -29,7 +32,7 @@ from app.inference import pipeline
 from app.inference.findings import Findings, OnProgress, OperatingPoint, Progress
 from app.inference.model_store import LoadedModel
 from app.inference.pipeline import AnalysisOptions
-from app.logs import configure_logs
+from app.logs import configure_logs, tell_uncaught
 from app.main import create_app
 from app.settings import Settings
 from tests.api.standins import make_findings, make_model, make_nodule, shelved
@@ -62,7 +65,10 @@ def stub_analysis(
             on_progress(Progress(stage, 0.5))
         # In slices, as a network that is asked tile by tile.
         for part in range(1, 5):
-            never.wait(stage_s / 4)
+            if os.environ.get("STUB_COMPUTES") == "1":
+                compute(stage_s / 4)
+            else:
+                never.wait(stage_s / 4)
             on_progress(Progress(stage, part / 4))
     if command == "refuse":
         raise UnreadableScan("Rows is 0.", code="rows_invalid", values={"rows": 0})
@@ -81,6 +87,19 @@ def _data_dir() -> Path:
     return Path(os.environ["LUNGNODULE_DATA_DIR"])
 
 
+def compute(seconds: float) -> None:
+    """Keep every core busy outside Python, as inference does."""
+    until, cores = time.monotonic() + seconds, os.cpu_count() or 1
+
+    def multiply(_: int) -> None:
+        square = np.ones((256, 256), np.float32)
+        while time.monotonic() < until:
+            square @ square
+
+    with ThreadPoolExecutor(cores) as threads:
+        list(threads.map(multiply, range(cores)))
+
+
 def _is_first(name: str) -> bool:
     try:
         (_data_dir() / name).touch(exist_ok=False)
@@ -91,6 +110,7 @@ def _is_first(name: str) -> bool:
 
 def serve(port: int) -> None:
     configure_logs("info")
+    tell_uncaught()
     settings = Settings()
     draining = threading.Event()
     app = create_app(settings, load=stub_models, run=stub_analysis, work=True, draining=draining)

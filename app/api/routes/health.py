@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from app.api.model_choice import called
 from app.api.problems import NotReady, problem_responses
-from app.api.service import ServiceDependency
+from app.api.service import Service, ServiceDependency
 from app.metrics import CONTENT_TYPE
 
 router = APIRouter(tags=["operations"])
@@ -77,7 +77,10 @@ async def readyz(service: ServiceDependency) -> Ready:
     responses={200: {"description": "Prometheus text format.", "content": {"text/plain": {}}}},
 )
 async def metrics(service: ServiceDependency) -> Response:
-    """Seconds by stage, requests in flight and waiting, refusals by code, provider, model, bytes received."""
-    active = await asyncio.to_thread(service.models.active)
-    service.metrics.show_models(active, service.models.registry.loaded())
-    return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)
+    """Of this process: seconds by stage, requests, refusals, provider, model, disk. Of all: jobs, workers, webhooks."""
+    return Response(await asyncio.to_thread(_exposition, service), media_type=CONTENT_TYPE)
+
+
+def _exposition(service: Service) -> bytes:
+    service.metrics.show_models(service.models.active(), service.models.registry.loaded())
+    return service.metrics.exposition()

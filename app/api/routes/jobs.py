@@ -96,9 +96,14 @@ async def create_job(
             raise EmptyUpload("Send the scan in one or more non-empty parts named 'files'.")
         asked = parse_fields(upload.fields, JobOptions)
         order = await desk.run(definite_order, service, desk, asked)
-        sent = asked.model_dump(mode="json") | {"allow_repairs": list(order.allow_repairs)}
-        who, context = desk.who(request), asked.told_context()
-        wanted = intake.Request(order, who, idempotency_key, context=context, asked=sent)
+        wanted = intake.Request(
+            order,
+            desk.who(request),
+            idempotency_key,
+            context=asked.told_context(),
+            asked=asked.model_dump(mode="json") | {"allow_repairs": list(order.allow_repairs)},
+            traceparent=service.tracing.traceparent(),
+        )
         job_id = await desk.run(desk.jobs.intake.accept, folder, upload.files, wanted)
     return await _accepted(request, desk, job_id)
 
@@ -175,9 +180,14 @@ async def retry_job(
         notify=changes.notify or before.notify,
         context=changes.context or await _context_of(desk, job_id, before),
     )
-    context = asked.told_context()
-    order = await desk.run(definite_order, service, desk, asked)
-    wanted = intake.Request(order, desk.who(request), idempotency_key, retry_of=job_id, context=context)
+    wanted = intake.Request(
+        await desk.run(definite_order, service, desk, asked),
+        desk.who(request),
+        idempotency_key,
+        retry_of=job_id,
+        context=asked.told_context(),
+        traceparent=service.tracing.traceparent(),
+    )
     return await _accepted(request, desk, await desk.run(desk.jobs.intake.again, job_id, wanted))
 
 
