@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from app.imaging.volume import CtVolume, FloatArray, Grid
@@ -60,6 +61,17 @@ def axes_mm(mask: NoduleMask) -> Axes:
     return Axes(float(length[longest]), _longest_perpendicular_chord(hull, along), z)
 
 
+def long_axis_3d_mm(mask: NoduleMask) -> float:
+    """Longest extent of the mask in any direction, between the outer faces of voxels, in mm.
+
+    Directions are those of a lattice on the half sphere, about 6 degrees apart, so it is short by less than 0.2 %.
+    """
+    faces = np.concatenate([np.eye(3), -np.eye(3)]) / 2
+    outer = np.argwhere(mask.voxels & ~ndimage.binary_erosion(mask.voxels))
+    points = mask.grid.to_patient((outer[:, None] + faces).reshape(-1, 3))
+    return float(np.ptp((points - points[0]) @ _half_sphere().T, axis=0).max())
+
+
 def box_lps_mm(mask: NoduleMask) -> tuple[Point, Point]:
     """Smallest box along the patient axes that holds every voxel of the mask: (min, max) in LPS mm."""
     centers = mask.grid.to_patient(np.argwhere(mask.voxels))
@@ -102,18 +114,19 @@ def slice_boxes(mask: NoduleMask, volume: CtVolume) -> tuple[SliceBox, ...]:
     return tuple(boxes)
 
 
-def mean_hu(mask: NoduleMask, volume: CtVolume) -> float:
-    """Mean over the mask's voxels of the scan's nearest voxel, in HU."""
-    centers, _ = _voxels_on(volume.grid, mask)
-    nearest = np.clip(np.rint(centers).astype(np.intp), 0, np.asarray(volume.grid.shape_zyx) - 1)
-    return float(volume.hu[tuple(nearest.T)].mean())
-
-
 def _voxels_on(grid: Grid, mask: NoduleMask) -> tuple[FloatArray, FloatArray]:
     """(n, 3) centres of the mask's voxels in index coordinates of ``grid``, and (3,) half their extent there."""
     centers = grid.to_index(mask.grid.to_patient(np.argwhere(mask.voxels)))
     step = np.linalg.inv(grid.affine[:3, :3]) @ mask.grid.affine[:3, :3]
     return centers, np.abs(step).sum(axis=1) / 2
+
+
+def _half_sphere() -> FloatArray:
+    """(700, 3) unit vectors spread evenly over half of all directions (Fibonacci lattice)."""
+    step = np.arange(700) + 0.5
+    height, turn = step / 700, np.pi * (1 + 5**0.5) * step
+    ring = np.sqrt(1 - height**2)
+    return np.stack((ring * np.cos(turn), ring * np.sin(turn), height), axis=1)
 
 
 def _edge_midpoints_mm(plane: NDArray[np.bool_], grid: Grid) -> FloatArray:

@@ -1,0 +1,60 @@
+"""How sure the volume is: an interval from the voxels' size and from how sharply the network drew the outline."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from app.inference.findings import NoduleMask
+from app.inference.measurements import volume_mm3
+
+STRICT, LAX = 0.75, 0.25
+"""Mask probabilities between which the outline may as well have been drawn."""
+
+VOXEL_WEIGHT, DOUBT_WEIGHT, LEAST_SPREAD = 0.30, 0.60, 0.05
+"""Standard deviations of the volume's logarithm: for each unit of `voxel_share`, of `outline_doubt`, and at least.
+
+Fitted by `python -m training.measurement_fit` on LIDC patients that the networks were trained on; coverage on others
+is in docs/measurements.md.
+"""
+_QUANTILE = 1.96
+
+
+def voxel_share(mask: NoduleMask) -> float:
+    """Share of a sphere of the mask's volume that half a voxel's diagonal along its surface makes up.
+
+    Half the root mean square of the voxel's edges, over a third of the sphere's radius: thick slices and small nodules
+    are unsure.
+    """
+    radius_mm = float(np.cbrt(volume_mm3(mask) * 3 / (4 * np.pi)))
+    edge_mm = float(np.sqrt((mask.grid.spacing_zyx_mm**2).mean()))
+    return 3 * (edge_mm / 2) / radius_mm
+
+
+def outline_doubt(mask: NoduleMask) -> float:
+    """Half the difference of the logarithms of the volumes at `LAX` and `STRICT` within a voxel of the outline.
+
+    0 where the network gave no probabilities.
+    """
+    if mask.probability is None:
+        return 0.0
+    grown = _grown(mask.voxels)
+    lax = np.count_nonzero(grown & (mask.probability >= LAX))
+    strict = np.count_nonzero(mask.voxels & (mask.probability >= STRICT))
+    return float(np.log(max(lax, 1) / max(strict, 1))) / 2
+
+
+def volume_interval_mm3(mask: NoduleMask) -> tuple[float, float]:
+    """95 % interval of the volume in mm3: log-normal about the number of voxels."""
+    spread = np.sqrt(
+        (VOXEL_WEIGHT * voxel_share(mask)) ** 2 + (DOUBT_WEIGHT * outline_doubt(mask)) ** 2 + LEAST_SPREAD**2
+    )
+    factor, volume = float(np.exp(_QUANTILE * spread)), volume_mm3(mask)
+    return volume / factor, volume * factor
+
+
+def _grown(voxels: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    grown = np.pad(voxels, 1)
+    grown = grown | np.roll(grown, 1, 0) | np.roll(grown, -1, 0)
+    grown = grown | np.roll(grown, 1, 1) | np.roll(grown, -1, 1)
+    grown = grown | np.roll(grown, 1, 2) | np.roll(grown, -1, 2)
+    return np.asarray(grown[1:-1, 1:-1, 1:-1])
