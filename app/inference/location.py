@@ -63,8 +63,9 @@ def lung_surface(lungs: LungMask) -> LungSurface:
     labels = np.pad(lungs.labels, 1)
     outside = _first_outside(labels > 0)
     between = _between_the_lungs(labels)
-    pleural = np.argwhere(outside & ~between) - 1
-    facing = np.argwhere(outside & between) - 1
+    mediastinal = between & ~_below_lung(labels > 0)
+    pleural = np.argwhere(outside & ~mediastinal) - 1
+    facing = np.argwhere(outside & mediastinal) - 1
     points = lungs.grid.to_patient(pleural)
     extents, hila = {}, {}
     sides: tuple[tuple[Side, int], ...] = (("right", RIGHT), ("left", LEFT))
@@ -168,6 +169,11 @@ def _between_the_lungs(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.asarray(after_right & before_left & (labels == 0))
 
 
+def _below_lung(lung: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Voxels with lung within two voxels above them: the domes of the diaphragm stand between the lungs too."""
+    return np.asarray(np.roll(lung, -1, axis=0) | np.roll(lung, -2, axis=0))
+
+
 def _extent(lung: NDArray[np.bool_], grid: Grid) -> _Extent | None:
     if not lung.any():
         return None
@@ -177,7 +183,10 @@ def _extent(lung: NDArray[np.bool_], grid: Grid) -> _Extent | None:
 
 
 def _hilum(facing: NDArray[np.intp], extent: _Extent, lung: NDArray[np.bool_]) -> Point | None:
-    """Middle of the mediastinal edge of one lung at the height of the hila, its front and back quarter left out."""
+    """Middle of the mediastinal edge of one lung at the height of the hila, its front and back quarter left out.
+
+    Of that edge the half nearer to the lung: the other runs deep between heart and spine.
+    """
     neighbours = np.zeros(len(facing), bool)
     shape = np.asarray(lung.shape)
     for axis in range(3):
@@ -193,5 +202,7 @@ def _hilum(facing: NDArray[np.intp], extent: _Extent, lung: NDArray[np.bool_]) -
     chosen = edge[(height >= low) & (height <= high) & (depth >= 0.25) & (depth <= 0.75)]
     if not len(chosen):
         return None
+    towards_lung = np.abs(chosen[:, 2] - np.argwhere(lung)[:, 2].mean())
+    chosen = chosen[towards_lung <= np.median(towards_lung)]
     x, y, z = (float(v) for v in extent.grid.to_patient(chosen.mean(axis=0)))
     return x, y, z
