@@ -15,13 +15,14 @@ from scipy import ndimage
 
 from app.imaging.preprocessing import CropSpec
 from app.imaging.volume import CtVolume, Grid
-from app.inference.densities import calcium_mm3, densities, fat_mm3, section, solid_share
+from app.inference.densities import calcium_mm3, densities, fat_mm3, section
 from app.inference.findings import NoduleMask
 from app.inference.measurements import axes_mm, long_axis_3d_mm, volume_mm3
 from app.inference.model_store import LoadedModel
-from app.inference.volume_interval import outline_doubt, voxel_share
+from app.inference.nodule_type import density_signs, is_spiculated, nodule_kind
+from app.inference.volume_interval import outline_doubt, volume_interval_mm3, voxel_share
+from training import nodule_blocks
 from training.hu_calibration import calibrate
-from training.nodule_blocks import Kind, nodule_kind
 from training.nodule_stacks import READERS, NoduleStacks, load_nodule_stacks
 
 FloatArray = NDArray[np.float64]
@@ -37,8 +38,10 @@ class MeasuredNodules:
         Readers' mean ratings: 1 to 5, calcification 1 to 6 (none).
     texture_said, spiculation_said, calcification_said
         The network's attributes, 0 to 1.
-    mean_hu, solid_share, calcium_mm3, fat_mm3
+    mean_hu, calcium_mm3, fat_mm3
         Within the network's outline.
+    kind_found, signs_found, spiculated_found
+        The service's answer; signs joined by a space.
     diameter_mm, volume_mm3, long_axis_3d_mm
         Of the network's outline; with ``reference_`` of the readers' majority.
     exact_hu
@@ -55,13 +58,17 @@ class MeasuredNodules:
     texture_said: FloatArray
     spiculation_said: FloatArray
     calcification_said: FloatArray
+    kind_found: NDArray[np.str_]
+    signs_found: NDArray[np.str_]
+    spiculated_found: NDArray[np.bool_]
     mean_hu: FloatArray
-    solid_share: FloatArray
     calcium_mm3: FloatArray
     fat_mm3: FloatArray
     diameter_mm: FloatArray
     volume_mm3: FloatArray
     long_axis_3d_mm: FloatArray
+    interval_low_mm3: FloatArray
+    interval_high_mm3: FloatArray
     voxel_share: FloatArray
     outline_doubt: FloatArray
     reference_diameter_mm: FloatArray
@@ -78,12 +85,14 @@ class MeasuredNodules:
 
     @property
     def kind(self) -> NDArray[np.str_]:
-        """What the readers' ratings say: solid, part-solid, ground-glass or calcified."""
-        kinds: list[Kind] = [nodule_kind(t, c) for t, c in zip(self.texture, self.calcification, strict=True)]
-        return np.array(kinds)
+        """What the readers' ratings say, in the service's words."""
+        rated = zip(self.texture, self.calcification, strict=True)
+        return np.array([nodule_blocks.nodule_kind(t, c).replace("-", "_") for t, c in rated])
 
 
-def measure_lidc(data: Path, model: LoadedModel, patients: Collection[str], *, at_most: int | None = None) -> MeasuredNodules:
+def measure_lidc(
+    data: Path, model: LoadedModel, patients: Collection[str], *, at_most: int | None = None
+) -> MeasuredNodules:
     """Measure the nodules of these patients; those without an outline of the network are left out.
 
     Parameters
@@ -119,11 +128,12 @@ def _measured(
     share = stacks.reader_fraction[first : first + count, cut, cut].astype(np.float32) / 255
     outlined = _largest_part(share * READERS / readers >= 0.499)
     if not found.any() or not outlined.any():
-        return None
+        return None  # the service would measure the detector's sphere
     mask, reference = NoduleMask(found, grid, probability), NoduleMask(outlined, grid)
     low, high = crop.window_hu
     within = section(mask, CtVolume(np.rint(values * (high - low) + low).astype(np.int16), grid))
     attributes = dict(zip(model.manifest.characteriser.attribute_names, said["attributes"][0].tolist(), strict=True))
+    signs = density_signs(within, attributes)
     return {
         "patient_id": stacks.patient_id[n],
         "readers": int(readers),
@@ -131,10 +141,14 @@ def _measured(
         "slice_spacing_mm": spacing,
         **{name: float(stacks.rating(name.capitalize())[n]) for name in ("texture", "spiculation", "calcification")},
         **{f"{name}_said": float(attributes[name]) for name in ("texture", "spiculation", "calcification")},
+        "kind_found": str(nodule_kind(attributes, signs)),
+        "signs_found": " ".join(signs),
+        "spiculated_found": bool(is_spiculated(attributes)),
         "mean_hu": densities(within).mean_hu,
-        "solid_share": solid_share(within),
         "calcium_mm3": calcium_mm3(within),
         "fat_mm3": fat_mm3(within),
+        "interval_low_mm3": volume_interval_mm3(mask)[0],
+        "interval_high_mm3": volume_interval_mm3(mask)[1],
         "voxel_share": voxel_share(mask),
         "outline_doubt": outline_doubt(mask),
         **_sizes(mask, ""),

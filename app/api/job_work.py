@@ -25,21 +25,9 @@ def order_analysis(settings: Settings, models: Sequence[LoadedModel], scratch: P
     """The work of a worker with these models; ``scratch`` takes what has to be inflated."""
 
     def run(files: Sequence[InputFile], order: Order, on_progress: OnProgress) -> Findings:
-        model = named_model(models, order.model)
-        if model.identity.sha256 != order.model_sha256:
-            raise OptionError(
-                f"{order.model} is not the model that was asked for: sha256 {order.model_sha256} was promised, "
-                f"{model.identity.sha256} is loaded. Ask for the job again by retry.",
-                code="model_changed",
-                values={"expected": order.model_sha256, "found": model.identity.sha256},
-            )
+        model = ordered_model(models, order)
         options = AnalysisOptions(
-            read=ReadOptions(
-                series_uid=order.series_uid,
-                limits=settings.read,
-                allow_repairs=frozenset(order.allow_repairs),
-                scratch_root=scratch,
-            ),
+            read=ordered_reading(settings, order, scratch),
             operating_point=order.operating_point,
             threads=threads_for(settings),
             detector_memory_mib=settings.detector_memory_mib,
@@ -47,6 +35,35 @@ def order_analysis(settings: Settings, models: Sequence[LoadedModel], scratch: P
         return analyse(files, model, options, on_progress)
 
     return run
+
+
+def ordered_model(models: Sequence[LoadedModel], order: Order) -> LoadedModel:
+    """The model that an order names.
+
+    Raises
+    ------
+    OptionError
+        ``unknown_model`` or ``model_changed``: it is not loaded here, or another under its name.
+    """
+    model = named_model(models, order.model)
+    if model.identity.sha256 != order.model_sha256:
+        raise OptionError(
+            f"{order.model} is not the model that was asked for: sha256 {order.model_sha256} was promised, "
+            f"{model.identity.sha256} is loaded. Ask for the job again by retry.",
+            code="model_changed",
+            values={"expected": order.model_sha256, "found": model.identity.sha256},
+        )
+    return model
+
+
+def ordered_reading(settings: Settings, order: Order, scratch: Path) -> ReadOptions:
+    """How an order's scan is read; ``scratch`` takes what has to be inflated."""
+    return ReadOptions(
+        series_uid=order.series_uid,
+        limits=settings.read,
+        allow_repairs=frozenset(order.allow_repairs),
+        scratch_root=scratch,
+    )
 
 
 @asynccontextmanager

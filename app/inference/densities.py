@@ -15,16 +15,15 @@ SOLID_HU = -300.0
 """Finds the solid component of subsolid nodules with 90 % sensitivity and 88 % specificity against two readers
 (Scholten et al., Eur Radiol 2015;25:488)."""
 CALCIUM_HU = 200.0
-"""Above soft tissue with contrast medium; how it fares against readers is in docs/measurements.md."""
+"""Above soft tissue with contrast medium."""
 FAT_HU = (-120.0, -40.0)
 """The usual range for fat in a hamartoma (Siegelman et al., Radiology 1986;160:313)."""
-_CALCIUM_MM3 = 8.0
 _FAT_MM3 = 12.0
-"""Less than a few voxels is noise."""
-_FAT_DEPTH_MM = 1.5
-"""The edge of any solid nodule passes through the HU of fat; fat is looked for this far inside the outline."""
-_FAT_STEP_HU = 45.0
-"""Largest difference to neighbours: fat is a plain, the flank between soft tissue and lung or haze a slope."""
+"""Less is noise: 8 pixels of a thin slice are the smallest region that readers measure fat in."""
+_FAT_DEPTH_MM = 2.0
+_FAT_NEIGHBOUR_HU = -160.0
+"""The edge of any dense nodule passes through the HU of fat. Fat is looked for this far inside the outline, and where no
+neighbour, in the next slices either, is as light as lung or haze."""
 
 
 @dataclass(frozen=True)
@@ -85,36 +84,25 @@ def solid_component(within: Section) -> NoduleMask | None:
     return NoduleMask(np.asarray(parts == largest), within.mask.grid)
 
 
-def solid_share(within: Section) -> float:
-    """Share of the outline's voxels above `SOLID_HU`, averaged as in `solid_component`; 0 to 1."""
-    return float((_smooth(within)[within.inside] > SOLID_HU).mean())
-
-
 def calcium_mm3(within: Section) -> float:
     """Volume above `CALCIUM_HU` within the outline, averaged over 3 x 3 pixels, in mm3."""
     return float(np.count_nonzero(within.inside & (_smooth(within) > CALCIUM_HU)) * within.mask.grid.voxel_volume_mm3)
 
 
+def has_fat(within: Section) -> bool:
+    """Whether more fat than noise and partial volume explain lies deep within the outline."""
+    return fat_mm3(within) >= _FAT_MM3
+
+
 def fat_mm3(within: Section) -> float:
-    """Volume of plains of fat deep within the outline, in mm3; flanks between denser and lighter tissue do not count."""
-    spacing = within.mask.grid.spacing_zyx_mm
-    smooth = _smooth(within)
-    deep = ndimage.distance_transform_edt(np.pad(within.inside, 1), sampling=spacing)[1:-1, 1:-1, 1:-1] > _FAT_DEPTH_MM
-    footprint = np.ones((1, 3, 3), bool)
-    lowest, highest = ndimage.minimum_filter(smooth, footprint=footprint), ndimage.maximum_filter(smooth, footprint=footprint)
-    plain = (highest - lowest) < 2 * _FAT_STEP_HU
-    fat = deep & plain & (smooth > FAT_HU[0]) & (smooth < FAT_HU[1])
+    """Volume in the HU of fat deep within the outline, in mm3; flanks between denser and lighter tissue do not count."""
+    spacing, smooth = within.mask.grid.spacing_zyx_mm, _smooth(within)
+    fat = within.inside & (smooth > FAT_HU[0]) & (smooth < FAT_HU[1])
+    if not fat.any():
+        return 0.0
+    depth = ndimage.distance_transform_edt(np.pad(within.inside, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
+    fat &= (depth > _FAT_DEPTH_MM) & (ndimage.minimum_filter(smooth, size=3) > _FAT_NEIGHBOUR_HU)
     return float(np.count_nonzero(fat) * within.mask.grid.voxel_volume_mm3)
-
-
-def signs(within: Section) -> tuple[str, ...]:
-    """``calcification`` and ``fat``, where enough of either is there to be more than noise or partial volume."""
-    found = []
-    if calcium_mm3(within) >= _CALCIUM_MM3:
-        found.append("calcification")
-    if fat_mm3(within) >= _FAT_MM3:
-        found.append("fat")
-    return tuple(found)
 
 
 def _smooth(within: Section) -> FloatArray:

@@ -103,7 +103,9 @@ def locate(
         return None
     to_pleura = _distance_to_pleura_mm(mask, surface)
     hilum = surface.hila_lps_mm.get(side)
-    lobe, confidence = estimate_lobe(*surface.extents[side].shares(center_lps_mm), side) if whole_lungs else (None, None)
+    lobe, confidence = (
+        estimate_lobe(*surface.extents[side].shares(center_lps_mm), side) if whole_lungs else (None, None)
+    )
     return Location(
         lobe=lobe,
         lobe_confidence=confidence,

@@ -9,10 +9,10 @@ from app.imaging.lungs import LungMask
 from app.imaging.volume import CtVolume
 from app.inference import measurements
 from app.inference.characterisation import CharacterisedNodule
-from app.inference.densities import densities, section, signs, solid_component
+from app.inference.densities import densities, section, solid_component
 from app.inference.findings import Nodule
 from app.inference.location import LungSurface, locate, lung_surface
-from app.inference.nodule_type import is_spiculated, nodule_kind
+from app.inference.nodule_type import density_signs, is_spiculated, nodule_kind
 from app.inference.volume_interval import volume_interval_mm3
 
 
@@ -48,7 +48,8 @@ def measured(identifier: str, found: CharacterisedNodule, chest: Chest, malignan
     mask, volume = found.mask, chest.volume
     axes, within = measurements.axes_mm(mask), section(mask, volume)
     hu, side = densities(within), chest.lungs.side_at(found.center_lps_mm)
-    kind = nodule_kind(within, found.attributes)
+    signs = density_signs(within, found.attributes)
+    kind = nodule_kind(found.attributes, signs)
     solid = solid_component(within) if kind == "part_solid" else None
     return Nodule(
         id=identifier,
@@ -75,6 +76,6 @@ def measured(identifier: str, found: CharacterisedNodule, chest: Chest, malignan
         min_hu=hu.min_hu,
         max_hu=hu.max_hu,
         mass_mg=hu.mass_mg,
-        signs=signs(within),
+        signs=signs,
         location=locate(mask, found.center_lps_mm, side, chest.surface, whole_lungs=chest.whole_lungs),
     )

@@ -1,8 +1,11 @@
-"""Solid, part-solid, ground glass or calcified; spiculated or not: the network's attributes against HU.
+"""Solid, part-solid, ground glass or calcified; spiculated or not: the network's attributes, and HU for calcium.
 
 Attributes are those of LIDC-IDRI's readers, scaled to 0..1 (`training.train_characteriser`): texture from ground glass
 to solid, spiculation from none to marked, calcification from some to none. A model that does not give an attribute gets
 no answer that would rest on it.
+
+All thresholds are fitted by `python -m training.measurement_fit` on the patients that the networks were trained on, and
+judged on others: docs/measurements.md.
 """
 
 from __future__ import annotations
@@ -10,55 +13,65 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from app.inference.densities import Section, calcium_mm3, solid_share
+from app.inference.densities import Section, calcium_mm3, has_fat
+from app.inference.measurements import volume_mm3
 
 Kind = Literal["solid", "part_solid", "ground_glass", "calcified"]
 
-GROUND_GLASS_BELOW, SOLID_FROM = 0.5, 0.8
-"""Of the texture score; this and what follows is fitted by `python -m training.measurement_fit` on the patients that
-the networks were trained on, and judged on others: docs/measurements.md."""
-SOLID_SHARE_WEIGHT = 0.3
-"""How far the share of solid HU enters the texture score, beside the network's attribute."""
-CALCIFIED_BELOW = 0.7
-CALCIFIED_MM3 = 8.0
-SPICULATED_FROM = 0.5
+PART_SOLID_FROM, SOLID_FROM = 0.64, 0.84
+"""Of the texture attribute."""
+CALCIFIED_BELOW, CALCIFIED_SHARE = 0.9, 0.02
+"""Of the calcification attribute, and of the outline's volume that is calcium: both must say so."""
+CALCIFIED_SHARE_ALONE = 0.1
+"""Where the model has no such attribute."""
+_LEAST_CALCIUM_MM3 = 3.0
+SPICULATED_FROM = 0.21
 
 
-def nodule_kind(within: Section, attributes: Mapping[str, float]) -> Kind | None:
-    """Type of a nodule.
+def nodule_kind(attributes: Mapping[str, float], signs: tuple[str, ...]) -> Kind | None:
+    """Type of a nodule: calcium first, then how solid it is.
 
     Parameters
     ----------
-    within
-        Its HU.
     attributes
-        ``texture`` and ``calcification`` decide; None without them.
+        ``texture`` decides; None without it, unless there is calcium.
+    signs
+        `density_signs` of the same nodule.
     """
-    if "texture" not in attributes or "calcification" not in attributes:
-        return None
-    return kind_from(
-        texture=attributes["texture"],
-        calcification=attributes["calcification"],
-        solid_share=solid_share(within),
-        calcium_mm3=calcium_mm3(within),
-    )
-
-
-def kind_from(*, texture: float, calcification: float, solid_share: float, calcium_mm3: float) -> Kind:
-    """The rule itself, on figures: calcium first, then how solid it is."""
-    if calcification < CALCIFIED_BELOW and calcium_mm3 >= CALCIFIED_MM3:
+    if "calcification" in signs:
         return "calcified"
-    score = texture_score(texture, solid_share)
-    if score < GROUND_GLASS_BELOW:
+    if "texture" not in attributes:
+        return None
+    texture = attributes["texture"]
+    if texture < PART_SOLID_FROM:
         return "ground_glass"
-    return "solid" if score >= SOLID_FROM else "part_solid"
+    return "solid" if texture >= SOLID_FROM else "part_solid"
 
 
-def texture_score(texture: float, solid_share: float) -> float:
-    """0 (ground glass) to 1 (solid): the network's word, and the share of the outline above -300 HU."""
-    return (1 - SOLID_SHARE_WEIGHT) * texture + SOLID_SHARE_WEIGHT * solid_share
+def density_signs(within: Section, attributes: Mapping[str, float]) -> tuple[str, ...]:
+    """``calcification`` and ``fat``, where more of either is there than noise or partial volume would explain.
+
+    Says nothing of the pattern of calcium, benign or not.
+    """
+    found = []
+    if _is_calcified(calcium_mm3(within), volume_mm3(within.mask), attributes.get("calcification")):
+        found.append("calcification")
+    if has_fat(within):
+        found.append("fat")
+    return tuple(found)
 
 
 def is_spiculated(attributes: Mapping[str, float]) -> bool | None:
     """Whether the margin is spiculated; None where the model does not say."""
     return attributes["spiculation"] >= SPICULATED_FROM if "spiculation" in attributes else None
+
+
+def _is_calcified(calcium: float, volume: float, attribute: float | None) -> bool:
+    if calcium < _LEAST_CALCIUM_MM3:
+        return False
+    share = calcium / volume
+    return (
+        share >= CALCIFIED_SHARE_ALONE
+        if attribute is None
+        else (share >= CALCIFIED_SHARE and attribute < CALCIFIED_BELOW)
+    )

@@ -10,11 +10,11 @@ from app.inference.measurements import volume_mm3
 STRICT, LAX = 0.75, 0.25
 """Mask probabilities between which the outline may as well have been drawn."""
 
-VOXEL_WEIGHT, DOUBT_WEIGHT, LEAST_SPREAD = 0.30, 0.60, 0.05
-"""Standard deviations of the volume's logarithm: for each unit of `voxel_share`, of `outline_doubt`, and at least.
+VOXEL_WEIGHT, DOUBT_WEIGHT = 0.28, 2.14
+"""Standard deviations of the volume's logarithm for each unit of `voxel_share` and of `outline_doubt`.
 
-Fitted by `python -m training.measurement_fit` on LIDC patients that the networks were trained on; coverage on others
-is in docs/measurements.md.
+Fitted by `python -m training.measurement_fit` against the readers' outlines of LIDC patients; coverage on patients that
+had no part in it is in docs/measurements.md.
 """
 _QUANTILE = 1.96
 
@@ -45,11 +45,14 @@ def outline_doubt(mask: NoduleMask) -> float:
 
 def volume_interval_mm3(mask: NoduleMask) -> tuple[float, float]:
     """95 % interval of the volume in mm3: log-normal about the number of voxels."""
-    spread = np.sqrt(
-        (VOXEL_WEIGHT * voxel_share(mask)) ** 2 + (DOUBT_WEIGHT * outline_doubt(mask)) ** 2 + LEAST_SPREAD**2
-    )
+    spread = log_spread(voxel_share(mask), outline_doubt(mask))
     factor, volume = float(np.exp(_QUANTILE * spread)), volume_mm3(mask)
     return volume / factor, volume * factor
+
+
+def log_spread(voxels: float, doubt: float) -> float:
+    """Standard deviation of the volume's logarithm, from `voxel_share` and `outline_doubt`."""
+    return float(np.hypot(VOXEL_WEIGHT * voxels, DOUBT_WEIGHT * doubt))
 
 
 def _grown(voxels: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

@@ -1,0 +1,105 @@
+"""Why the network took a nodule for one: made on demand from the stored scan."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request, Response
+
+from app.api.explanation_schemas import NoduleExplanation, explanation_answer
+from app.api.job_desk import DeskDependency, JobDesk
+from app.api.job_work import ordered_model, ordered_reading
+from app.api.problems import AnalysisTimeout, NotFound, problem_responses
+from app.api.routes.job_results import finished_result
+from app.api.schemas import AnalysisResult, Nodule
+from app.api.service import Service, ServiceDependency
+from app.api.waiting_line import ClientHungUp
+from app.imaging.reading import read_ct
+from app.inference.explanation import Explanation, explain
+from app.inference.findings import ModelIdentity
+from app.jobs.records import Job, StoreDamaged
+from app.jobs.rows import add_audit
+from app.reporting.explanation_picture import explanation_png
+from app.upload_folders import request_folder
+from app.uploads import full_disk_refused
+
+router = APIRouter(tags=["jobs"])
+
+_PATH = "/v1/jobs/{job_id}/nodules/{nodule_id}/explanation"
+_REFUSALS = (404, 409, 410, 413, 415, 422, 429, 500, 503)
+
+
+@dataclass(frozen=True)
+class _Explained:
+    nodule: Nodule
+    model: ModelIdentity
+    explanation: Explanation
+
+
+@router.get(_PATH, summary="Which places mattered for a nodule", responses=problem_responses(*_REFUSALS))
+async def explain_nodule(
+    job_id: str, nodule_id: str, request: Request, service: ServiceDependency, desk: DeskDependency
+) -> NoduleExplanation:
+    """Occlusion: places are covered with lung, one after the other, and the network is asked again each time.
+
+    Takes seconds and the device's turn, as an analysis does; nothing is kept.
+    """
+    explained = await _explained(job_id, nodule_id, request, service, desk)
+    return explanation_answer(
+        explained.explanation,
+        job_id=job_id,
+        nodule=explained.nodule,
+        model=explained.model,
+        picture=f"{request.scope.get('root_path', '')}{_PATH.format(job_id=job_id, nodule_id=nodule_id)}.png",
+    )
+
+
+@router.get(
+    f"{_PATH}.png",
+    summary="Which places mattered for a nodule, as a picture",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/png": {}}, "description": "Axial slice, red for and blue against, with the outline."},
+        **problem_responses(*_REFUSALS),
+    },
+)
+async def draw_explanation(
+    job_id: str, nodule_id: str, request: Request, service: ServiceDependency, desk: DeskDependency
+) -> Response:
+    """The same as a picture; it is computed anew."""
+    explained = await _explained(job_id, nodule_id, request, service, desk)
+    picture = await desk.run(explanation_png, explained.explanation)
+    return Response(picture, media_type="image/png")
+
+
+async def _explained(job_id: str, nodule_id: str, request: Request, service: Service, desk: JobDesk) -> _Explained:
+    service.refuse_when_draining()
+    job = await desk.run(desk.jobs.lookup.job, job_id)
+    body = await finished_result(request, job, desk)
+    result = await desk.run(AnalysisResult.model_validate_json, body)
+    nodule = next((nodule for nodule in result.nodules if nodule.id == nodule_id), None)
+    if nodule is None:
+        known = [nodule.id for nodule in result.nodules]
+        raise NotFound(
+            f"The answer of this job has {len(known)} nodules, and none of this id.",
+            code="unknown_nodule",
+            values={"available": known},
+        )
+    model = ordered_model(service.models, job.order)
+    with service.line.place():
+        async with request_folder(service.uploads) as scratch:
+            options = ordered_reading(service.settings, job.order, scratch)
+            files = await desk.run(_scan_files, desk, job)
+
+            def work(abandoned: threading.Event) -> Explanation:
+                on_step = _until(abandoned, service.settings.analysis_timeout_s)
+                with full_disk_refused():
+                    volume, _ = read_ct(files, options)
+                on_step(0.0)
+                return explain(volume, nodule.center_lps_mm, nodule.diameter_mm, model, on_step)
+
+            explanation, _ = await service.line.run(work, request.receive)
+    await desk.run(_note_explanation, desk, request, job_id)
+    return _Explained(nodule, model.identity, explanation)
