@@ -33,6 +33,7 @@ SIZES_MM = ((3.0, 6.0), (6.0, 10.0), (10.0, 31.0))
 THICKNESSES_MM = ((0.0, 1.3), (1.3, 2.6), (2.6, 6.0))
 KINDS = (*TEXTURE_KINDS, "calcified")
 FloatArray = NDArray[np.float64]
+_HEADS = ("diameter, mm: ideal mask", "network's mask", "volume, %: ideal mask", "network's mask")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def ideal_mask(truth: Sphere, crop: CropSpec) -> NoduleMask:
 
 def sphere_lines(measured: Sequence[MeasuredSphere]) -> Iterator[str]:
     """Tables of bias and 95 % limits of agreement, and the coverage of the interval."""
-    yield "| spheres | slices, mm | diameter, mm | n | diameter, mm: ideal mask | network's mask | volume, %: ideal mask | network's mask | interval covers |"
+    heads = ("spheres", "slices, mm", "diameter, mm", "outlined", *_HEADS, "interval covers")
+    yield f"| {' | '.join(heads)} |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for kind in ("solid", "ground_glass"):
         for thin, thick in THICKNESSES_MM:
@@ -87,12 +89,10 @@ def sphere_lines(measured: Sequence[MeasuredSphere]) -> Iterator[str]:
                     and thin <= m.truth.slice_spacing_mm < thick
                     and low <= m.truth.diameter_mm < high
                 ]
-                yield _sphere_row(kind, (thin, thick), (low, high), rows)
+                yield _sphere_row(kind, rows)
 
 
-def _sphere_row(
-    kind: str, slices_mm: tuple[float, float], sizes_mm: tuple[float, float], rows: list[MeasuredSphere]
-) -> str:
+def _sphere_row(kind: str, rows: Sequence[MeasuredSphere]) -> str:
     seen = [m for m in rows if m.was_outlined]
     covered = [m.interval_mm3[0] <= m.truth.volume_mm3 <= m.interval_mm3[1] for m in seen]
     cells = [

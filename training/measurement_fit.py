@@ -38,7 +38,7 @@ def fit_texture(nodules: MeasuredNodules) -> tuple[float, float, float]:
 
 
 def fit_calcification(nodules: MeasuredNodules) -> tuple[float, float, float]:
-    """(attribute below, share of calcium from, F0.5): precision counts double, a false sign of a benign nodule harms."""
+    """(attribute below, share of calcium from, F0.5): a false sign of a benign nodule is worse than a missed one."""
     truth, share = nodules.kind == "calcified", nodules.calcium_mm3 / nodules.volume_mm3
     tried = (
         (f_score((share >= part) & (nodules.calcification_said < below), truth, beta=0.5), below, part)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.imaging.volume import CtVolume, Grid
-from app.phantom.noise import correlated_slices
 from app.phantom.nodules import NoduleShape, paint_nodule
+from app.phantom.noise import correlated_slices
 from app.phantom.vessels import Tubes
 
 LUNG_HU = -860.0

@@ -13,8 +13,8 @@ from app.inference.findings import ModelIdentity as Identity
 from app.reporting.attribute_words import attributes_in_words
 
 MEANING = (
-    "Mean fall of the log-odds of the probability when a block over this place is covered with lung. Positive: the place "
-    "speaks for it. It says what the characterisation network looked at, not why, and leaves the detector out."
+    "Mean fall of the log-odds of the probability when a block over this place is covered with lung. Positive: the "
+    "place speaks for it. It says what the characterisation network looked at, not why, and leaves the detector out."
 )
 Importance = list[list[list[float]]]
 

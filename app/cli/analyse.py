@@ -188,7 +188,7 @@ def _figure(value: float | None, digits: int) -> float | str:
     return "" if value is None else round(value, digits)
 
 
-def _yes_or_no(value: bool | None) -> str:
+def _yes_or_no(value: bool | None) -> str:  # noqa: FBT001 - a value to be written, not a switch
     return "" if value is None else "yes" if value else "no"
 
 

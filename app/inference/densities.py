@@ -22,8 +22,8 @@ _FAT_MM3 = 12.0
 """Less is noise: 8 pixels of a thin slice are the smallest region that readers measure fat in."""
 _FAT_DEPTH_MM = 2.0
 _FAT_NEIGHBOUR_HU = -160.0
-"""The edge of any dense nodule passes through the HU of fat. Fat is looked for this far inside the outline, and where no
-neighbour, in the next slices either, is as light as lung or haze."""
+"""The edge of any dense nodule passes through the HU of fat. Fat is looked for this far inside the outline, and where
+no neighbour, in the next slices either, is as light as lung or haze."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def has_fat(within: Section) -> bool:
 
 
 def fat_mm3(within: Section) -> float:
-    """Volume in the HU of fat deep within the outline, in mm3; flanks between denser and lighter tissue do not count."""
+    """Volume in the HU of fat deep within the outline, in mm3; flanks towards lighter tissue do not count."""
     spacing, smooth = within.mask.grid.spacing_zyx_mm, _smooth(within)
     fat = within.inside & (smooth > FAT_HU[0]) & (smooth < FAT_HU[1])
     if not fat.any():

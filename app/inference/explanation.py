@@ -56,6 +56,11 @@ class Explanation:
     center_lps_mm: Point
 
     @property
+    def cell_px(self) -> int:
+        """Pixels in-plane over which the importance is the same: the step between blocks."""
+        return _block_px(self.spec) // 2
+
+    @property
     def share_within_outline(self) -> float | None:
         """Share of what speaks for a nodule that lies within its outline, 0 to 1; None where nothing does."""
         positive = np.maximum(self.nodule_importance, 0.0)
@@ -77,8 +82,8 @@ def explain(
     volume
         The scan in HU.
     center_lps_mm, diameter_mm
-        Of the nodule, as it was reported. The network is asked anew at this centre, which lies near the candidate's that
-        it was asked about then.
+        Of the nodule, as it was reported. The network is asked anew at this centre, which lies near the candidate's
+        that it was asked about then.
     model
         Its characteriser and crop spec.
     on_step
@@ -109,8 +114,8 @@ def explain(
     return Explanation(
         nodule_probability=float(whole["nodule_probability"][0]),
         malignancy_probability=float(whole["malignancy_probability"][0]),
-        nodule_importance=fall["nodule_probability"] / covers,
-        malignancy_importance=fall["malignancy_probability"] / covers,
+        nodule_importance=np.asarray(fall["nodule_probability"] / covers, np.float32),
+        malignancy_importance=np.asarray(fall["malignancy_probability"] / covers, np.float32),
         crop=crop,
         outline=_outline_on(crop, volume, center_lps_mm, diameter_mm, model),
         spec=spec,
@@ -118,10 +123,25 @@ def explain(
     )
 
 
+def cells(importance: NDArray[np.float32], cell_px: int) -> NDArray[np.float32]:
+    """(slices, rows / cell_px, columns / cell_px): the mean of each cell; a remainder at the far edges is left out."""
+    depth, rows, columns = (importance.shape[0], *(n // cell_px for n in importance.shape[1:]))
+    whole = importance[:, : rows * cell_px, : columns * cell_px]
+    return np.asarray(whole.reshape(depth, rows, cell_px, columns, cell_px).mean(axis=(2, 4)))
+
+
+def _block_px(spec: CropSpec) -> int:
+    """Even, so that half of it is a step."""
+    return max(2, 2 * round(BLOCK_MM / spec.spacing_mm / 2))
+
+
 def _blocks(shape: tuple[int, ...], spec: CropSpec) -> Iterator[Block]:
-    """Blocks that cover the crop, each voxel several times: half the slices deep, `BLOCK_MM` wide, in steps of half."""
-    depth = (shape[0] + 1) // 2
-    width = max(2, round(BLOCK_MM / spec.spacing_mm))
+    """Blocks that cover the crop, each voxel several times: two slices deep, `BLOCK_MM` wide, in steps of half.
+
+    Deeper blocks would hold the middle slice wherever they lie and could not tell the slices apart.
+    """
+    depth = min(2, shape[0])
+    width = min(_block_px(spec), spec.size_px)
     starts = [_starts(n, size) for n, size in zip(shape, (depth, width, width), strict=True)]
     for z, y, x in product(*starts):
         yield slice(z, z + depth), slice(y, y + width), slice(x, x + width)

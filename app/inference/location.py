@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 from scipy.special import ndtr
 
 from app.imaging.lungs import LEFT, RIGHT, LungMask, Side
-from app.imaging.volume import FloatArray, Grid
+from app.imaging.volume import Grid
 from app.inference.findings import Location, NoduleMask, Point
 
 JUXTAPLEURAL_MM = 2.0

@@ -38,8 +38,8 @@ def outline_doubt(mask: NoduleMask) -> float:
     if mask.probability is None:
         return 0.0
     grown = _grown(mask.voxels)
-    lax = np.count_nonzero(grown & (mask.probability >= LAX))
-    strict = np.count_nonzero(mask.voxels & (mask.probability >= STRICT))
+    lax = int(np.count_nonzero(grown & (mask.probability >= LAX)))
+    strict = int(np.count_nonzero(mask.voxels & (mask.probability >= STRICT)))
     return float(np.log(max(lax, 1) / max(strict, 1))) / 2
 
 

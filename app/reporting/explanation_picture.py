@@ -1,4 +1,4 @@
-"""An explanation as a picture: the axial slice, what spoke for and against over it, and what it must not be used for."""
+"""An explanation as a picture: the axial slice, over it what spoke for and against, and the disclaimer."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def _contour(outline: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _caption(explanation: Explanation) -> tuple[str, ...]:
     width_mm = explanation.spec.size_px * explanation.spec.spacing_mm
+    nodule, malignancy = explanation.nodule_probability, explanation.malignancy_probability
     return (
-        f"Axial slice, {width_mm:.0f} mm wide. Network: nodule {explanation.nodule_probability:.2f}, "
-        f"malignancy {explanation.malignancy_probability:.2f} (0 to 1).",
+        f"Axial slice, {width_mm:.0f} mm wide. Network: nodule {nodule:.2f}, malignancy {malignancy:.2f} (0 to 1).",
         "Red: speaks for a nodule. Blue: speaks against. Yellow: outline.",
         DISCLAIMER,
     )

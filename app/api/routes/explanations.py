@@ -12,12 +12,13 @@ from app.api.explanation_schemas import NoduleExplanation, explanation_answer
 from app.api.job_desk import DeskDependency, JobDesk
 from app.api.job_work import ordered_model, ordered_reading
 from app.api.problems import AnalysisTimeout, NotFound, problem_responses
-from app.api.routes.job_results import finished_result
+from app.api.routes.job_results import no_result
 from app.api.schemas import AnalysisResult, Nodule
 from app.api.service import Service, ServiceDependency
 from app.api.waiting_line import ClientHungUp
+from app.imaging.inputs import InputFile
 from app.imaging.reading import read_ct
-from app.inference.explanation import Explanation, explain
+from app.inference.explanation import Explanation, OnStep, explain
 from app.inference.findings import ModelIdentity
 from app.jobs.records import Job, StoreDamaged
 from app.jobs.rows import add_audit
@@ -77,8 +78,7 @@ async def draw_explanation(
 async def _explained(job_id: str, nodule_id: str, request: Request, service: Service, desk: JobDesk) -> _Explained:
     service.refuse_when_draining()
     job = await desk.run(desk.jobs.lookup.job, job_id)
-    body = await finished_result(request, job, desk)
-    result = await desk.run(AnalysisResult.model_validate_json, body)
+    result = await desk.run(_result, desk, job)
     nodule = next((nodule for nodule in result.nodules if nodule.id == nodule_id), None)
     if nodule is None:
         known = [nodule.id for nodule in result.nodules]
@@ -103,3 +103,34 @@ async def _explained(job_id: str, nodule_id: str, request: Request, service: Ser
             explanation, _ = await service.line.run(work, request.receive)
     await desk.run(_note_explanation, desk, request, job_id)
     return _Explained(nodule, model.identity, explanation)
+
+
+def _until(abandoned: threading.Event, limit_s: float) -> OnStep:
+    """Ends the work at its next step when the client is gone or the time is up."""
+    deadline = time.monotonic() + limit_s
+
+    def on_step(_fraction: float) -> None:
+        if abandoned.is_set():
+            raise ClientHungUp
+        if time.monotonic() > deadline:
+            raise AnalysisTimeout(f"The explanation took more than {limit_s:g} s.", values={"limit_s": limit_s})
+
+    return on_step
+
+
+def _result(desk: JobDesk, job: Job) -> AnalysisResult:
+    if job.result is None:
+        raise no_result(job)
+    return AnalysisResult.model_validate_json(desk.jobs.store.result(job.id, job.result))
+
+
+def _scan_files(desk: JobDesk, job: Job) -> list[InputFile]:
+    if job.scan_id is None:
+        raise StoreDamaged("The stored scan is gone.", code="scan_missing")
+    return desk.jobs.store.scan_files(job.scan_id)
+
+
+def _note_explanation(desk: JobDesk, request: Request, job_id: str) -> None:
+    database = desk.jobs.database
+    with database.transaction() as connection:
+        add_audit(connection, database.now(connection), desk.who(request), "job.explanation", job_id)
