@@ -51,7 +51,7 @@ def test_the_outline_is_drawn_around_the_nodule():
 def test_the_caption_is_there():
     image = picture_of(np.zeros((3, 16, 16), np.float32))
     assert len(image) > 16 * SCALE
-    assert image[16 * SCALE :].max() == 255
+    assert image[16 * SCALE :].max() > 200
 
 
 @pytest.mark.parametrize(
