@@ -18,9 +18,9 @@ from app.inference.measurements import volume_mm3
 
 Kind = Literal["solid", "part_solid", "ground_glass", "calcified"]
 
-PART_SOLID_FROM, SOLID_FROM = 0.64, 0.84
+PART_SOLID_FROM, SOLID_FROM = 0.54, 0.82
 """Of the texture attribute."""
-CALCIFIED_BELOW, CALCIFIED_SHARE = 0.9, 0.02
+CALCIFIED_BELOW, CALCIFIED_SHARE = 0.85, 0.02
 """Of the calcification attribute, and of the outline's volume that is calcium: both must say so."""
 CALCIFIED_SHARE_ALONE = 0.1
 """Where the model has no such attribute."""

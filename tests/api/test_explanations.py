@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK
+import sqlalchemy as sa
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -22,6 +24,7 @@ from app.inference.network import SessionOptions
 from app.inference.pipeline import analyse
 from app.jobs.installation import Jobs
 from app.jobs.runner import Runner
+from app.jobs.tables import audit
 from app.main import create_app
 from app.phantom.chest import phantom_ct
 from app.phantom.nodules import NoduleSpec
@@ -69,8 +72,6 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_model_store: Path) -> I
 
 
 def metaimage(volume: Any, path: Path) -> bytes:
-    import SimpleITK
-
     image = SimpleITK.GetImageFromArray(volume.hu)
     image.SetSpacing([float(v) for v in volume.grid.spacing_zyx_mm[::-1]])
     image.SetOrigin([float(v) for v in volume.grid.origin_lps_mm])
@@ -116,10 +117,6 @@ def test_the_picture_is_where_the_explanation_says(world: World, done: str) -> N
 
 
 def test_nothing_is_left_behind_and_it_is_noted(world: World, done: str) -> None:
-    import sqlalchemy as sa
-
-    from app.jobs.tables import audit
-
     world.get(done, "nodules/nodule-1/explanation")
     uploads = world.client.app.state.service.uploads  # type: ignore[attr-defined]
     assert list(uploads.iterdir()) == []
