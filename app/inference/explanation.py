@@ -21,7 +21,7 @@ from app.inference.model_store import LoadedModel
 from app.inference.outlining import outline
 
 BLOCK_MM = 5.6
-"""Edge of what is covered at a time, in-plane; steps are half of it."""
+"""Edge of what is covered at a time; steps are half of it."""
 _LUNG_BELOW_HU = -500.0
 _USUAL_LUNG_HU = -850.0
 _LEAST = 1e-6
@@ -136,11 +136,13 @@ def _block_px(spec: CropSpec) -> int:
 
 
 def _blocks(shape: tuple[int, ...], spec: CropSpec) -> Iterator[Block]:
-    """Blocks that cover the crop, each voxel several times: two slices deep, `BLOCK_MM` wide, in steps of half.
+    """Blocks that cover the crop, each voxel several times: cubes of `BLOCK_MM`, in steps of half.
 
-    Deeper blocks would hold the middle slice wherever they lie and could not tell the slices apart.
+    A crop that is no deeper than that is covered through all of its slices at once.
     """
-    depth = min(2, shape[0])
+    offsets = spec.slice_offsets_mm
+    slice_mm = (max(offsets) - min(offsets)) / max(len(offsets) - 1, 1)
+    depth = min(shape[0], max(1, round(BLOCK_MM / slice_mm))) if slice_mm > 0 else shape[0]
     width = min(_block_px(spec), spec.size_px)
     starts = [_starts(n, size) for n, size in zip(shape, (depth, width, width), strict=True)]
     for z, y, x in product(*starts):

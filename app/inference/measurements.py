@@ -61,16 +61,18 @@ def axes_mm(mask: NoduleMask) -> Axes:
 
 
 def long_axis_3d_mm(mask: NoduleMask) -> float:
-    """Longest extent of the mask in any direction, between the outer faces of voxels, in mm.
+    """Longest extent of the mask in any direction, in mm.
 
-    Directions are those of a lattice on the half sphere, about 6 degrees apart, so it is short by less than 0.5 %.
+    In-plane between the outer edges of voxels, across slices between their middles: the outermost slices are filled in
+    part, and their outer faces would make every nodule in thick slices longest across them. Directions are those of a
+    lattice on the half sphere, about 6 degrees apart, so it is short by less than 0.5 %.
     """
     directions = _half_sphere()
     rows, first, last = _row_ends(mask.voxels)
     ends = np.concatenate([np.column_stack([rows, first]), np.column_stack([rows, last])])
     along = mask.grid.to_patient(ends - ends[0]) @ directions.T
-    # To the faces of the voxels at both ends: half an edge each, whichever edge points there most.
-    faces = np.abs(directions @ mask.grid.affine[:3, :3]).max(axis=1)
+    # To the edges of the pixels at both ends: half an edge each, whichever points there most.
+    faces = np.abs(directions @ mask.grid.affine[:3, 1:3]).max(axis=1)
     return float((np.ptp(along, axis=0) + faces).max())
 
 

@@ -97,8 +97,8 @@ def test_every_error_is_described_as_a_problem(document: dict[str, Any]) -> None
 def test_operations_have_names_that_a_generated_client_can_use(document: dict[str, Any]) -> None:
     names = [operation["operationId"] for operations in document["paths"].values() for operation in operations.values()]
     assert sorted(names) == [
-        "cancel_job", "capabilities", "create_job", "erase_job", "follow_job", "healthz", "list_jobs",
-        "list_loaded_models", "metrics", "predict", "readyz", "retry_job", "show_job", "show_model", "show_result",
+        "cancel_job", "capabilities", "create_job", "draw_explanation", "erase_job", "explain_nodule", "follow_job",
+        "healthz", "list_jobs", "list_loaded_models", "metrics", "predict", "readyz", "retry_job", "show_job", "show_model", "show_result",
     ]  # fmt: skip
 
 

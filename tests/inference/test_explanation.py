@@ -25,7 +25,7 @@ def ball(radius_mm: float = 5.0) -> CtVolume:
     return CtVolume(np.where(np.linalg.norm(points, axis=-1) <= radius_mm, 40, -860).astype(np.int16), grid)
 
 
-def model_that(says: Callable[[np.ndarray], np.ndarray]) -> LoadedModel:
+def model_that(says: Callable[[np.ndarray], np.ndarray], spec: CropSpec = SPEC) -> LoadedModel:
     """A characteriser whose probability is what ``says`` makes of crops (n, slices, rows, columns)."""
 
     def network(inputs: Any) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def model_that(says: Callable[[np.ndarray], np.ndarray]) -> LoadedModel:
         }
 
     model = make_model()
-    entry = model.manifest.characteriser.model_copy(update={"crop": SPEC})
+    entry = model.manifest.characteriser.model_copy(update={"crop": spec})
     return replace(model, manifest=model.manifest.model_copy(update={"characteriser": entry}), characteriser=network)
 
 
@@ -54,13 +54,21 @@ def explained(says: Callable[[np.ndarray], np.ndarray]) -> Explanation:
 @pytest.mark.parametrize(("row", "column"), [(32, 32), (26, 36)])
 def test_a_network_that_looks_at_one_place_gives_that_place(row, column):
     """The place lies within the ball, so that covering it with lung changes what is seen."""
-    importance = explained(brightness_of(slice(2, 3), slice(row, row + 2), slice(column, column + 2))).nodule_importance
-    z, y, x = np.unravel_index(importance.argmax(), importance.shape)
-    assert z == 2
+    looks_at = brightness_of(slice(2, 3), slice(row, row + 2), slice(column, column + 2))
+    importance = explained(looks_at).nodule_importance
+    _, y, x = np.unravel_index(importance.argmax(), importance.shape)
     cell = 4
     assert (y // cell, x // cell) == (row // cell, column // cell)
     assert importance[2, row, column] > 0
     assert np.abs(importance[:, :16]).max() == pytest.approx(0, abs=1e-6)
+
+
+def test_in_a_deep_crop_the_slice_is_told_too():
+    deep = SPEC.model_copy(update={"slice_offsets_mm": (-9.0, -6.0, -3.0, 0.0, 3.0, 6.0, 9.0)})
+    model = model_that(brightness_of(slice(4, 5), slice(30, 34), slice(30, 34)), deep)
+    importance = explain(ball(), CENTER, 10.0, model).nodule_importance
+    assert np.unravel_index(importance.argmax(), importance.shape)[0] == 4
+    assert not importance[0].any()
 
 
 def test_the_nodule_matters_more_than_the_background():

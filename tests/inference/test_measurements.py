@@ -107,13 +107,13 @@ def test_volume_and_centre_of_a_ball(direction, spacing):
 @pytest.mark.parametrize(
     ("inside", "length"),
     [
-        (lambda z, y, x: (z == 0) & (y == 0) & (x == 0), np.hypot(2.0, 0.0)),
+        (lambda z, y, x: (z == 0) & (y == 0) & (x == 0), 0.7),
         (lambda z, y, x: (z == 0) & (y == 0) & (abs(x) < 7.1), 21 * 0.7),
-        (lambda z, y, x: (abs(z) < 6.1) & (y == 0) & (x == 0), 7 * 2.0),
-        # Along the diagonal: 12 mm between the outermost centres up and 14 mm across, and the halves of two faces.
+        (lambda z, y, x: (abs(z) < 6.1) & (y == 0) & (x == 0), np.hypot(12.0, 0.7)),
+        # Along the diagonal: 12 mm between the outermost centres up and 14 mm across, and half a pixel at each end.
         (
             lambda z, y, x: (abs(z) < 6.1) & (y == 0) & (np.abs(x - z * 7 / 6) < 0.36),
-            np.hypot(12, 14) + 2.0 * 12 / np.hypot(12, 14),
+            np.hypot(12, 14) + 0.7 * 14 / np.hypot(12, 14),
         ),
     ],
     ids=["voxel", "row", "column", "diagonal"],
