@@ -52,7 +52,7 @@ def test_calcium_needs_both_where_only_both_are_right():
             calcium_mm3=np.repeat([0.12, 0.0, 0.12, 0.0], 100),
         )
     )
-    assert (0.4 < below, 0 < share <= 0.12, score) == (True, True, pytest.approx(1.0))
+    assert (below > 0.4, 0 < share <= 0.12, score) == (True, True, pytest.approx(1.0))
 
 
 def test_the_interval_covers_95_percent_of_what_it_was_fitted_on():
