@@ -46,7 +46,8 @@ def ellipsoid(long_mm, short_mm, degrees, depth_mm=12.0, **grid):
 @given(st.floats(6, 30), st.floats(0.4, 1.0), st.floats(0, 180))
 def test_axes_of_an_ellipse_are_found_within_a_pixel(long_mm, ratio, degrees):
     axes = measurements.axes_mm(ellipsoid(long_mm, long_mm * ratio, degrees))
-    assert axes.long_mm == pytest.approx(long_mm, abs=0.8)
+    # The tip of a narrow ellipse may fall short of a pixel's diagonal, 1.0 mm: 0.81 mm at 7.3 mm, 0.4, 134 degrees.
+    assert axes.long_mm == pytest.approx(long_mm, abs=1.0)
     assert axes.short_mm == pytest.approx(long_mm * ratio, abs=1.2)
 
 
