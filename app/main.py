@@ -22,7 +22,18 @@ from app.api.job_work import worker_beside
 from app.api.model_choice import Models, OpenModels, open_models
 from app.api.openapi import describe
 from app.api.problems import problem_response
-from app.api.routes import batches, capabilities, health, job_events, job_results, jobs, models, predict, risk
+from app.api.routes import (
+    batches,
+    capabilities,
+    explanations,
+    health,
+    job_events,
+    job_results,
+    jobs,
+    models,
+    predict,
+    risk,
+)
 from app.api.service import Analyse, Service
 from app.api.waiting_line import ClientHungUp, WaitingLine
 from app.imaging.errors import LungNoduleError, ModelError
@@ -105,7 +116,9 @@ def create_app(
     app.add_middleware(Edge, metrics=metrics, tracing=tracing)
     for error in (LungNoduleError, HTTPException, RequestValidationError, ClientDisconnect, ClientHungUp):
         app.add_exception_handler(error, problem_response)
-    for resource in (predict, risk, jobs, batches, job_results, job_events, models, capabilities, health):
+    for resource in (
+        predict, risk, jobs, batches, job_results, job_events, explanations, models, capabilities, health,
+    ):  # fmt: skip
         app.include_router(resource.router)
     add_front_pages(app, docs=settings.docs)
     if settings.docs:

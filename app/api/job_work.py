@@ -32,12 +32,7 @@ def order_analysis(settings: Settings, models: ModelRegistry, scratch: Path, ana
 
     def run(files: Sequence[InputFile], order: Order, on_progress: OnProgress) -> Findings:
         options = AnalysisOptions(
-            read=ReadOptions(
-                series_uid=order.series_uid,
-                limits=settings.read,
-                allow_repairs=frozenset(order.allow_repairs),
-                scratch_root=scratch,
-            ),
+            read=ordered_reading(settings, order, scratch),
             operating_point=order.operating_point,
             threads=threads_for(settings),
             detector_memory_mib=settings.detector_memory_mib,
@@ -70,6 +65,16 @@ def ordered_model(models: ModelRegistry, order: Order) -> KnownModel:
             code="model_changed",
             values={"expected": order.model_sha256, "found": error.values["found"]},
         ) from error
+
+
+def ordered_reading(settings: Settings, order: Order, scratch: Path) -> ReadOptions:
+    """How an order's scan is read; ``scratch`` takes what has to be inflated."""
+    return ReadOptions(
+        series_uid=order.series_uid,
+        limits=settings.read,
+        allow_repairs=frozenset(order.allow_repairs),
+        scratch_root=scratch,
+    )
 
 
 def attempt_tracing(tracing: Tracing, jobs: Jobs) -> Trace:

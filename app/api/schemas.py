@@ -32,6 +32,9 @@ Point = tuple[Millimetres, Millimetres, Millimetres]
 IndexPoint = tuple[Index, Index, Index]
 Side = Literal["left", "right"]
 Label = Literal["benign", "malignant"]
+Kind = Literal["solid", "part_solid", "ground_glass", "calcified"]
+Lobe = Literal["upper", "middle", "lower"]
+Sign = Literal["calcification", "fat"]
 
 
 class _Answer(BaseModel):
@@ -142,6 +145,26 @@ class NoduleSlice(_Answer):
     )
 
 
+class Location(_Answer):
+    """Where in its lung a nodule lies, from a lung mask with voxels of about 2.8 mm that shows no fissures."""
+
+    lobe: Lobe | None = Field(
+        description="Likeliest lobe, from where fissures usually run; not validated. Null where that does not decide."
+    )
+    lobe_confidence: Probability | None = Field(
+        description="Probability of that lobe under an assumed spread of fissures between patients, 0 to 1."
+    )
+    distance_to_pleura_mm: Millimetres | None = Field(
+        description="From the outline to the nearest edge of the lung that does not face the mediastinum, in mm."
+    )
+    distance_to_hilum_mm: Millimetres | None = Field(
+        description="From the centre to where the hilum of its side is estimated to be, in mm."
+    )
+    is_juxtapleural: bool | None = Field(
+        description="Whether the outline comes within 2 mm of that edge. Fissures and mediastinal pleura do not count."
+    )
+
+
 class Nodule(_Answer):
     """One nodule."""
 
@@ -166,6 +189,28 @@ class Nodule(_Answer):
     attributes: dict[str, Annotated[float, _rounded(5)]] = Field(
         description="Further outputs of the model, by name; what they mean is in the model's card."
     )
+    kind: Kind | None = Field(
+        default=None, description="Type, as LIDC's readers use the words; null where the model gives no texture."
+    )
+    is_spiculated: bool | None = Field(default=None, description="Whether the margin is spiculated; null: not told.")
+    long_axis_3d_mm: Millimetres | None = Field(default=None, description="Longest extent in any direction, in mm.")
+    volume_interval_mm3: tuple[CubicMillimetres, CubicMillimetres] | None = Field(
+        default=None,
+        description="Where the volume lies with 95 % confidence (lowest, highest), in mm3: from the size of the voxels "
+        "and how sharply the network drew the outline.",
+    )
+    solid_diameter_mm: Millimetres | None = Field(
+        default=None,
+        description="Part-solid nodules: mean of long and short axis of the solid component (above -300 HU), in mm; "
+        "null where there is none or the type is another.",
+    )
+    min_hu: HounsfieldUnits | None = Field(default=None, description="Lowest voxel within the outline, in HU.")
+    max_hu: HounsfieldUnits | None = Field(default=None, description="Highest voxel within the outline, in HU.")
+    mass_mg: Annotated[float, _rounded(1)] | None = Field(
+        default=None, description="Mass in mg: (HU + 1000) / 1000 times the volume in mm3, over all voxels.", ge=0
+    )
+    signs: tuple[Sign, ...] = Field(default=(), description="What the HU within the outline show; may be empty.")
+    location: Location | None = Field(default=None, description="Where in its lung it lies; null outside both.")
 
 
 class AnalysisResult(_Answer):
@@ -274,6 +319,16 @@ def _nodule(nodule: found.Nodule) -> Nodule:
         bounding_box=_bounding_box(nodule),
         slices=tuple(NoduleSlice.model_validate(box) for box in nodule.slices),
         attributes=nodule.attributes,
+        kind=cast("Kind | None", nodule.kind),
+        is_spiculated=nodule.is_spiculated,
+        long_axis_3d_mm=nodule.long_axis_3d_mm,
+        volume_interval_mm3=nodule.volume_interval_mm3,
+        solid_diameter_mm=nodule.solid_diameter_mm,
+        min_hu=nodule.min_hu,
+        max_hu=nodule.max_hu,
+        mass_mg=nodule.mass_mg,
+        signs=cast("tuple[Sign, ...]", nodule.signs),
+        location=Location.model_validate(nodule.location) if nodule.location else None,
     )
 
 

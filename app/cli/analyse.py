@@ -30,6 +30,9 @@ STAGES = {
 CSV_COLUMNS = (
     "id", "probability", "malignancy_probability", "label", "diameter_mm", "volume_mm3",
     "center_lps_x_mm", "center_lps_y_mm", "center_lps_z_mm", "side",
+    "type", "is_spiculated", "long_axis_mm", "short_axis_mm", "long_axis_3d_mm", "volume_low_mm3", "volume_high_mm3",
+    "solid_diameter_mm", "mean_hu", "min_hu", "max_hu", "mass_mg", "signs", "lobe", "lobe_confidence",
+    "distance_to_pleura_mm", "distance_to_hilum_mm", "is_juxtapleural",
 )  # fmt: skip
 
 
@@ -169,7 +172,40 @@ def _csv_row(nodule: Nodule) -> tuple[object, ...]:
         round(nodule.volume_mm3, 1),
         *(round(value, 2) for value in nodule.center_lps_mm),
         nodule.side or "",
+        *_csv_measurements(nodule),
     )
+
+
+def _csv_measurements(nodule: Nodule) -> tuple[object, ...]:
+    """What was not measured is left empty."""
+    from app.inference.findings import Location
+
+    place, (low, high) = nodule.location or Location(), nodule.volume_interval_mm3 or (None, None)
+    return (
+        nodule.kind or "",
+        _yes_or_no(nodule.is_spiculated),
+        round(nodule.long_axis_mm, 2),
+        round(nodule.short_axis_mm, 2),
+        _figure(nodule.long_axis_3d_mm, 2),
+        _figure(low, 1),
+        _figure(high, 1),
+        _figure(nodule.solid_diameter_mm, 2),
+        *(_figure(value, 1) for value in (nodule.mean_hu, nodule.min_hu, nodule.max_hu, nodule.mass_mg)),
+        " ".join(nodule.signs),
+        place.lobe or "",
+        _figure(place.lobe_confidence, 2),
+        _figure(place.distance_to_pleura_mm, 1),
+        _figure(place.distance_to_hilum_mm, 1),
+        _yes_or_no(place.is_juxtapleural),
+    )
+
+
+def _figure(value: float | None, digits: int) -> float | str:
+    return "" if value is None else round(value, digits)
+
+
+def _yes_or_no(value: bool | None) -> str:  # noqa: FBT001 - a value to be written, not a switch
+    return "" if value is None else "yes" if value else "no"
 
 
 def _print_table(findings: Findings) -> None:
@@ -184,22 +220,24 @@ def _print_table(findings: Findings) -> None:
         "nodule",
         "probability",
         "malignancy",
+        "type",
         "diameter",
         "volume",
         "center LPS (x, y, z)",
-        "side",
+        "place",
         "images",
     ):
-        table.add_column(heading, justify="left" if heading in ("nodule", "side", "images") else "right")
+        table.add_column(heading, justify="left" if heading in ("nodule", "type", "place", "images") else "right")
     for nodule in findings.nodules:
         table.add_row(
             nodule.id,
             f"{nodule.probability:.2f}",
             f"{nodule.malignancy_probability:.2f} {nodule.label}",
+            (nodule.kind or "-").replace("_", "-"),
             f"{nodule.diameter_mm:.1f} mm",
             f"{nodule.volume_mm3:.0f} mm³",
             ", ".join(f"{value:.1f}" for value in nodule.center_lps_mm) + " mm",
-            nodule.side or "-",
+            _place(nodule),
             _images(nodule),
         )
     console.print(table)
@@ -224,6 +262,13 @@ def _title(findings: Findings) -> str:
     chosen = findings.acceptance.chosen
     series = f", series {chosen.series_instance_uid}" if chosen.series_instance_uid else ""
     return f"{count or 'No'} nodule{'' if count == 1 else 's'} in {chosen.slice_count} slices{series}"
+
+
+def _place(nodule: Nodule) -> str:
+    """Side, the lobe where it is named, and whether it lies at the pleura."""
+    place = nodule.location
+    lobe = f" {place.lobe}?" if place and place.lobe else ""
+    return f"{nodule.side or '-'}{lobe}{', pleura' if place and place.is_juxtapleural else ''}"
 
 
 def _images(nodule: Nodule) -> str:

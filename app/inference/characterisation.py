@@ -111,6 +111,25 @@ def mixed_probability(characteriser: float, detector: float, detector_weight: fl
     return float(1 / (1 + np.exp(-log_odds)))
 
 
+def ask_characteriser(network: Network, crops: NDArray[np.float32]) -> dict[str, NDArray[np.floating]]:
+    """Run the characteriser, whole or without its mask, on crops (n, slices, rows, columns).
+
+    Raises
+    ------
+    ModelError
+        ``network_output_invalid``: a probability that is no number would be a nodule missed without a word.
+    """
+    said = network({"crops": crops})
+    faulty = [name for name, values in said.items() if not np.isfinite(values).all()]
+    if faulty:
+        raise ModelError(
+            f"The characteriser's outputs {', '.join(faulty)} hold values that are no numbers.",
+            code="network_output_invalid",
+            values={"network": "characteriser", "outputs": faulty},
+        )
+    return said
+
+
 def _verdicts(
     volume: CtVolume,
     candidates: Sequence[Candidate],
@@ -124,7 +143,7 @@ def _verdicts(
         on_progress(0.5 * start / len(candidates), f"candidate {start + 1} of {len(candidates)}")
         batch = candidates[start : start + BATCH]
         crops = sample_crops(volume, [candidate.center_lps_mm for candidate in batch], entry.crop)
-        said = _ask(model.judge, crops)
+        said = ask_characteriser(model.judge, crops)
         for n, candidate in enumerate(batch):
             nodule = float(said["nodule_probability"][n])
             attributes = zip(entry.attribute_names, map(float, said["attributes"][n]), strict=True)
@@ -138,19 +157,6 @@ def _verdicts(
     return sorted(verdicts, key=lambda verdict: -verdict.probability)
 
 
-def _ask(characteriser: Network, crops: NDArray[np.float32]) -> dict[str, NDArray[np.floating]]:
-    """Run the characteriser; a probability that is no number would be a nodule missed without a word."""
-    said = characteriser({"crops": crops})
-    faulty = [name for name, values in said.items() if not np.isfinite(values).all()]
-    if faulty:
-        raise ModelError(
-            f"The characteriser's outputs {', '.join(faulty)} hold values that are no numbers.",
-            code="network_output_invalid",
-            values={"network": "characteriser", "outputs": faulty},
-        )
-    return said
-
-
 def _outlined(
     volume: CtVolume, verdict: _Verdict, model: LoadedModel
 ) -> tuple[CharacterisedNodule, tuple[Notice, ...]]:
@@ -159,7 +165,7 @@ def _outlined(
         volume,
         verdict.candidate,
         entry.crop,
-        lambda stack: _ask(model.characteriser, stack[None])["mask_probability"][0],
+        lambda stack: ask_characteriser(model.characteriser, stack[None])["mask_probability"][0],
     )
     nodule = CharacterisedNodule(
         probability=verdict.probability,

@@ -44,6 +44,8 @@ class NoduleMask:
 
     voxels: NDArray[np.bool_]
     grid: Grid
+    probability: NDArray[np.floating] | None = None
+    """The network's own word on each voxel, 0 to 1: how sharply the outline is drawn. None where it drew none."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,10 @@ class Location:
     lobe_confidence: float | None = None
     """0 to 1: how sure the estimate of the lobe is."""
     distance_to_pleura_mm: float | None = None
-    """From the outline to the nearest edge of the lung, 0 where they touch."""
+    """From the outline to the nearest edge of the lung that does not face the mediastinum, 0 where they touch.
+
+    The lung mask has voxels of 2.8 mm, and fissures are not seen.
+    """
     distance_to_hilum_mm: float | None = None
     """From the centre to the estimated hilum of its side."""
     is_juxtapleural: bool | None = None

@@ -49,7 +49,8 @@ def outline(
     depth_mm, slices = candidate.diameter_mm * _DIAMETERS + _MARGIN_MM, 0
     while True:
         stack, grid = sample_stack(volume, candidate.center_lps_mm, depth_mm, crop)
-        voxels = _part_at_center(mask_probability(stack) >= MASK_THRESHOLD, grid, candidate)
+        probability = mask_probability(stack)
+        voxels = _part_at_center(probability >= MASK_THRESHOLD, grid, candidate)
         too_shallow = bool(voxels[[0, -1]].any())
         if not too_shallow or len(stack) == slices or depth_mm > crop.size_px * crop.spacing_mm:
             break
@@ -60,8 +61,8 @@ def outline(
     in_plane = np.asarray(voxels.any(axis=0))
     if too_shallow or in_plane[[0, -1]].any() or in_plane[:, [0, -1]].any():
         notice = _notice("outline_cut_off", "reaches the edge of the section that was outlined", candidate)
-        return NoduleMask(voxels, grid), (notice,)
-    return NoduleMask(voxels, grid), ()
+        return NoduleMask(voxels, grid, probability), (notice,)
+    return NoduleMask(voxels, grid, probability), ()
 
 
 def _part_at_center(inside: NDArray[np.bool_], grid: Grid, candidate: Candidate) -> NDArray[np.bool_]:

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field, replace
 from app.imaging.acceptance import AcceptanceReport
 from app.imaging.errors import OptionError
 from app.imaging.inputs import Source
-from app.imaging.lungs import LungMask, coverage_warnings, segment_lungs
+from app.imaging.lungs import coverage_warnings, segment_lungs
 from app.imaging.preprocessing import preprocess
 from app.imaging.read_options import ReadOptions
 from app.imaging.reading import read_ct
 from app.imaging.volume import CtVolume
-from app.inference import measurements
-from app.inference.characterisation import CharacterisedNodule, characterise
+from app.inference.characterisation import characterise
 from app.inference.detection import detect, max_voxels_within
-from app.inference.findings import Findings, Nodule, OnProgress, OperatingPoint, Progress
+from app.inference.findings import Findings, OnProgress, OperatingPoint, Progress
+from app.inference.measuring import Chest, measured
 from app.inference.model_registry import KnownModel
 from app.inference.model_store import LoadedModel
 
@@ -134,8 +134,10 @@ def _analyse(
     with clock.stage("characterise") as step:
         found = characterise(volume, candidates, model, operating_point.threshold, step)
     with clock.stage("measure"):
+        coverage = coverage_warnings(lungs, volume)
+        chest = Chest(volume, lungs, whole_lungs=not coverage)
         nodules = tuple(
-            _nodule(f"nodule-{number}", nodule, volume, lungs, model.manifest.malignancy.threshold)
+            measured(f"nodule-{number}", nodule, chest, model.manifest.malignancy.threshold)
             for number, nodule in enumerate(found.nodules, start=1)
         )
     return Findings(
@@ -148,33 +150,9 @@ def _analyse(
         operating_point=operating_point,
         malignancy_meaning=model.manifest.malignancy.meaning,
         timings_s=clock.timings_s(),
-        warnings=(*model.notices, *coverage_warnings(lungs, volume), *found.notices),
+        warnings=(*model.notices, *coverage, *found.notices),
         precision=model.precision,
         patient=volume.patient,
-    )
-
-
-def _nodule(
-    identifier: str, found: CharacterisedNodule, volume: CtVolume, lungs: LungMask, malignancy_threshold: float
-) -> Nodule:
-    axes = measurements.axes_mm(found.mask)
-    return Nodule(
-        id=identifier,
-        probability=found.probability,
-        malignancy_probability=found.malignancy_probability,
-        label="malignant" if found.malignancy_probability >= malignancy_threshold else "benign",
-        diameter_mm=axes.mean_mm,
-        long_axis_mm=axes.long_mm,
-        short_axis_mm=axes.short_mm,
-        volume_mm3=measurements.volume_mm3(found.mask),
-        center_lps_mm=found.center_lps_mm,
-        box_index_zyx=measurements.box_index_zyx(found.mask, volume.grid),
-        box_lps_mm=measurements.box_lps_mm(found.mask),
-        slices=measurements.slice_boxes(found.mask, volume),
-        side=lungs.side_at(found.center_lps_mm),
-        mean_hu=measurements.mean_hu(found.mask, volume),
-        attributes=found.attributes,
-        mask=found.mask,
     )
 
 

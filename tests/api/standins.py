@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from app.api.model_choice import NamedModels
 from app.imaging.acceptance import AcceptanceReport, Notice, RejectedSeries, SeriesSummary
 from app.imaging.volume import DicomIdentity, Grid
-from app.inference.findings import Findings, ModelIdentity, Nodule, OperatingPoint, SliceBox
+from app.inference.findings import Findings, Location, ModelIdentity, Nodule, OperatingPoint, SliceBox
 from app.inference.manifest import ModelManifest
 from app.inference.model_registry import KnownModel, ModelRegistry
 from app.inference.model_store import LoadedModel, ModelFolder
@@ -107,6 +107,16 @@ def make_nodule(number: int, probability: float) -> Nodule:
         side="left",
         mean_hu=-41.26,
         attributes={"spiculation": 0.5},
+        kind="part_solid",
+        is_spiculated=True,
+        long_axis_3d_mm=9.125,
+        volume_interval_mm3=(150.24, 240.76),
+        solid_diameter_mm=3.5,
+        min_hu=-712.0,
+        max_hu=88.0,
+        mass_mg=120.46,
+        signs=("fat",),
+        location=Location("upper", 0.875, 1.5, 61.25, is_juxtapleural=True),
     )
 
 

@@ -48,7 +48,30 @@ def test_fields_of_the_contract() -> None:
             }
         ],
         "attributes": {"spiculation": 0.5},
+        "kind": "part_solid",
+        "is_spiculated": True,
+        "long_axis_3d_mm": 9.125,
+        "volume_interval_mm3": [150.2, 240.8],
+        "solid_diameter_mm": 3.5,
+        "min_hu": -712.0,
+        "max_hu": 88.0,
+        "mass_mg": 120.5,
+        "signs": ["fat"],
+        "location": {
+            "lobe": "upper",
+            "lobe_confidence": 0.875,
+            "distance_to_pleura_mm": 1.5,
+            "distance_to_hilum_mm": 61.25,
+            "is_juxtapleural": True,
+        },
     }
+
+
+def test_what_was_not_measured_is_null() -> None:
+    bare = replace(make_nodule(1, 0.9), kind=None, location=None, volume_interval_mm3=None, signs=(), mass_mg=None)
+    (nodule,) = json.loads(result_from_findings(make_findings(bare)).model_dump_json())["nodules"]
+    assert (nodule["kind"], nodule["location"], nodule["volume_interval_mm3"], nodule["mass_mg"]) == (None,) * 4
+    assert nodule["signs"] == []
 
 
 def test_what_the_answer_rests_on_goes_with_it() -> None:

@@ -46,6 +46,14 @@ def test_the_nodules_of_a_phantom_are_found_and_measured(tiny_model, phantom):
         assert (low < nodule.center_lps_mm).all()
         assert (nodule.center_lps_mm < high).all()
         assert nodule.label == ("malignant" if nodule.malignancy_probability >= 0.5 else "benign")
+        assert nodule.volume_interval_mm3[0] < nodule.volume_mm3 < nodule.volume_interval_mm3[1]
+        assert nodule.long_axis_3d_mm >= nodule.long_axis_mm - 0.1
+        assert nodule.min_hu <= nodule.mean_hu <= nodule.max_hu
+        assert nodule.mass_mg == pytest.approx(nodule.volume_mm3 * (1 + nodule.mean_hu / 1000), rel=0.01)
+        assert nodule.location.distance_to_hilum_mm > 20
+        assert nodule.location.distance_to_pleura_mm >= 0
+        # The tiny model has no texture and no spiculation: nothing is made up.
+        assert (nodule.kind, nodule.is_spiculated, nodule.signs) == (None, None, ())
 
 
 def test_nodules_are_numbered_by_falling_probability(tiny_model, phantom):

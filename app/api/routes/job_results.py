@@ -33,7 +33,7 @@ async def show_result(job_id: str, request: Request, desk: DeskDependency) -> Re
     if job.problem is not None:
         return stored_problem_response(request, job.problem, job.id)
     if job.result is None:
-        raise _no_result(job)
+        raise no_result(job)
     body = await desk.run(desk.jobs.store.result, job_id, job.result)
     await desk.run(_note_reading, desk, request, job_id)
     return Response(body, media_type="application/json", headers={"etag": f'"{job.result.sha256}"'})
@@ -50,15 +50,20 @@ async def erase_job(job_id: str, request: Request, desk: DeskDependency) -> Eras
     return ErasureReceipt.model_validate(fields)
 
 
-def _no_result(job: Job) -> JobConflict:
+def no_result(job: Job) -> JobConflict:
+    """Why a job has no answer: it is not done yet, or never will be."""
     if is_live(job):
         return JobConflict(
             f"The job is {job.state}; there is no answer yet.",
             code="job_not_finished",
             values={"state": job.state, "retry_after_s": POLL_AFTER_S},
         )
+    if job.state is State.CANCELLED:
+        return JobConflict(
+            "The job was cancelled; there is no answer.", code="job_cancelled", values={"state": State.CANCELLED}
+        )
     return JobConflict(
-        "The job was cancelled; there is no answer.", code="job_cancelled", values={"state": State.CANCELLED}
+        f"The job is {job.state}; there is no answer.", code="job_without_answer", values={"state": job.state}
     )
 
 
