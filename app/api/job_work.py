@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from app.api.schemas import result_from_findings
@@ -16,12 +18,16 @@ from app.inference.findings import Findings, OnProgress
 from app.inference.model_store import LoadedModel
 from app.inference.pipeline import AnalysisOptions
 from app.jobs.installation import Jobs, work
+from app.jobs.prior_scans import FindPrior, stored_prior
 from app.jobs.records import Order
 from app.jobs.runner import AnalyseOrder
+from app.reporting.priors import analyse_with_prior
 from app.settings import Settings
 
 
-def order_analysis(settings: Settings, models: Sequence[LoadedModel], scratch: Path, analyse: Analyse) -> AnalyseOrder:
+def order_analysis(
+    settings: Settings, models: Sequence[LoadedModel], scratch: Path, analyse: Analyse, find_prior: FindPrior
+) -> AnalyseOrder:
     """The work of a worker with these models; ``scratch`` takes what has to be inflated."""
 
     def run(files: Sequence[InputFile], order: Order, on_progress: OnProgress) -> Findings:
@@ -33,20 +39,39 @@ def order_analysis(settings: Settings, models: Sequence[LoadedModel], scratch: P
                 code="model_changed",
                 values={"expected": order.model_sha256, "found": model.identity.sha256},
             )
-        options = AnalysisOptions(
-            read=ReadOptions(
-                series_uid=order.series_uid,
-                limits=settings.read,
-                allow_repairs=frozenset(order.allow_repairs),
-                scratch_root=scratch,
-            ),
-            operating_point=order.operating_point,
-            threads=threads_for(settings),
-            detector_memory_mib=settings.detector_memory_mib,
+        if order.prior is None:
+            return analyse(files, model, _options(settings, order, scratch), on_progress)
+        prior = find_prior(order.prior)
+        options = replace(_options(settings, order, scratch), keep_trace=True)
+        # The prior's own series and repairs, all else as for the current scan.
+        reading = _options(settings, prior.order, scratch).read
+        return analyse_with_prior(
+            lambda told: analyse(prior.files, model, replace(options, read=reading), told),
+            lambda told: analyse(files, model, options, told),
+            on_progress,
+            threads=options.threads,
         )
-        return analyse(files, model, options, on_progress)
 
     return run
+
+
+def priors_of(jobs: Jobs) -> FindPrior:
+    """Where an installation's priors are."""
+    return partial(stored_prior, jobs.lookup, jobs.store)
+
+
+def _options(settings: Settings, order: Order, scratch: Path) -> AnalysisOptions:
+    return AnalysisOptions(
+        read=ReadOptions(
+            series_uid=order.series_uid,
+            limits=settings.read,
+            allow_repairs=frozenset(order.allow_repairs),
+            scratch_root=scratch,
+        ),
+        operating_point=order.operating_point,
+        threads=threads_for(settings),
+        detector_memory_mib=settings.detector_memory_mib,
+    )
 
 
 @asynccontextmanager
@@ -57,7 +82,7 @@ async def worker_beside(service: Service, jobs: Jobs, *, wanted: bool) -> AsyncI
         return
     loop = asyncio.get_running_loop()
     started = loop.create_future()
-    analysis = order_analysis(service.settings, service.models, service.uploads, service.analyse)
+    analysis = order_analysis(service.settings, service.models, service.uploads, service.analyse, priors_of(jobs))
 
     def host() -> None:
         with work(

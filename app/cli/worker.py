@@ -41,7 +41,7 @@ def worker(
 
 
 def _work_until(stop: threading.Event, concurrency: int | None) -> None:
-    from app.api.job_work import order_analysis, rendered
+    from app.api.job_work import order_analysis, priors_of, rendered
     from app.api.service import load_models
     from app.inference.pipeline import analyse
     from app.jobs.installation import open_jobs, work
@@ -58,7 +58,7 @@ def _work_until(stop: threading.Event, concurrency: int | None) -> None:
         open_jobs(settings) as jobs,
         work(
             jobs,
-            order_analysis(settings, models, scratch, analyse),
+            order_analysis(settings, models, scratch, analyse, priors_of(jobs)),
             rendered,
             turn=nullcontext,
             observe=lambda _findings, _waited_s: None,

@@ -54,7 +54,7 @@ def read_study(
         headers, directories = _headers(files, scratch, options, workers)
         choice = choose_series(group_series(headers), options)
         hu = _read_pixels(choice.stack, options, workers)
-    volume = CtVolume(hu, choice.stack.grid, _identity(choice))
+    volume = CtVolume(hu, choice.stack.grid, _identity(choice), choice.series.first.visit)
     localizers = [
         Notice("localizer", "A localizer image of the same series was left out.", {"file": header.file.index})
         for header in choice.series.localizers

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from app.imaging.errors import UnreadableScan
 from app.imaging.inputs import ScanFile
 from app.imaging.transfer_syntax import TransferSyntax
+from app.imaging.visit import Visit
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class SliceHeader:
     pixels: PixelLocation | None
     frame_number: int | None = None
     """1-based frame of an Enhanced image."""
+    visit: Visit = Visit()
 
     @property
     def frame_index(self) -> int:

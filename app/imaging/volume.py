@@ -12,6 +12,8 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from app.imaging.visit import Visit
+
 FloatArray = NDArray[np.float64]
 
 _PREFERRED_AXIS_LPS = (2, 1, 0)
@@ -147,11 +149,14 @@ class CtVolume:
         Where the voxels lie; ``grid.shape_zyx == hu.shape``.
     identity
         DICOM UIDs, or None for formats without them.
+    visit
+        Whose it is and of which day, for comparisons; empty for formats that do not say.
     """
 
     hu: NDArray[np.int16]
     grid: Grid
     identity: DicomIdentity | None = None
+    visit: Visit = Visit()
 
     def __post_init__(self) -> None:
         if self.hu.dtype != np.int16:

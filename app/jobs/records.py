@@ -62,6 +62,8 @@ class Order:
     allow_repairs: tuple[str, ...] = ()
     notify: str | None = None
     """Name of a configured webhook."""
+    prior: str | None = None
+    """Id of the job whose scan this one is compared with."""
 
 
 @dataclass(frozen=True)

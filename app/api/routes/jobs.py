@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +20,7 @@ from app.imaging.errors import OptionError
 from app.inference.pipeline import choose_operating_point
 from app.jobs import intake
 from app.jobs.lookup import Filters
+from app.jobs.prior_scans import present_prior
 from app.jobs.records import Job, Order, State
 from app.uploads import receive_upload
 
@@ -39,6 +40,7 @@ IdempotencyKey = Annotated[
         description="The same key with the same scan and options is the same job, however often it is sent.",
     ),
 ]
+JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 _ACCEPTED: dict[str, Any] = {
     "Location": {"description": "The job.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds after which to look.", "schema": {"type": "integer"}},
@@ -50,6 +52,11 @@ class JobOptions(PredictOptions):
 
     notify: Annotated[str, Field(max_length=64)] | None = Field(
         default=None, description="Name of a configured webhook that is told of the job's end."
+    )
+    prior: JobId | None = Field(
+        default=None,
+        description="Id of an earlier job of the same patient whose scan is still stored: both are compared, and the "
+        "answer has `comparison`.",
     )
 
 
@@ -63,6 +70,9 @@ class RetryOptions(BaseModel):
         default=None, description="Operating point; left out with another model, that model's default."
     )
     notify: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="Name of a webhook.")
+    prior: JobId | Literal[""] | None = Field(
+        default=None, description="Job whose scan this one is compared with; empty for none."
+    )
 
 
 @router.post(
@@ -89,7 +99,7 @@ async def create_job(
         if not await asyncio.to_thread(any_content, upload):
             raise EmptyUpload("Send the scan in one or more non-empty parts named 'files'.")
         asked = parse_fields(upload.fields, JobOptions)
-        order = _order(service, desk, asked)
+        order = await desk.run(_order, service, desk, asked)
         wanted = intake.Request(order, desk.who(request), idempotency_key)
         job_id = await desk.run(desk.jobs.intake.accept, folder, upload.files, wanted)
     return await _accepted(request, desk, job_id)
@@ -165,8 +175,10 @@ async def retry_job(
         model=changes.model or before.model,
         allow_repairs=list(before.allow_repairs),
         notify=changes.notify or before.notify,
+        prior=(before.prior if changes.prior is None else changes.prior) or None,
     )
-    wanted = intake.Request(_order(service, desk, asked), desk.who(request), idempotency_key, retry_of=job_id)
+    order = await desk.run(_order, service, desk, asked)
+    wanted = intake.Request(order, desk.who(request), idempotency_key, retry_of=job_id)
     return await _accepted(request, desk, await desk.run(desk.jobs.intake.again, job_id, wanted))
 
 
@@ -180,6 +192,8 @@ def _order(service: Service, desk: JobDesk, asked: JobOptions) -> Order:
             code="unknown_webhook",
             values={"available": available},
         )
+    if asked.prior is not None:
+        present_prior(desk.jobs.lookup, asked.prior)
     return Order(
         model=f"{model.identity.name}:{model.identity.version}",
         model_sha256=model.identity.sha256,
@@ -187,6 +201,7 @@ def _order(service: Service, desk: JobDesk, asked: JobOptions) -> Order:
         series_uid=asked.series_uid,
         allow_repairs=tuple(sorted(set(asked.allow_repairs))),
         notify=asked.notify,
+        prior=asked.prior,
     )
 
 
