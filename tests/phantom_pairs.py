@@ -1,4 +1,4 @@
-"""Two scans of one phantom patient: breathed in differently, lain down anew, and with nodules that grew by a known factor.
+"""Two scans of one phantom patient: another breath, another place on the table, nodules that grew by a known factor.
 
 What takes a point of the current scan to the prior one is known exactly, so is each nodule in both.
 """

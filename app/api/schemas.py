@@ -11,6 +11,7 @@ from typing import Annotated, Literal, cast
 from pydantic import Field
 
 from app.api.comparison_schemas import Comparison, comparison_of
+from app.api.figures import Answer as _Answer
 from app.api.figures import (
     CubicMillimetres,
     HounsfieldUnits,
@@ -22,7 +23,6 @@ from app.api.figures import (
     Probability,
     rounded,
 )
-from app.api.figures import Answer as _Answer
 from app.imaging import acceptance as report
 from app.inference import findings as found
 

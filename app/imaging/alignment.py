@@ -63,7 +63,7 @@ class Mapping:
         """(n, 3) points of the prior scan -> the current one; the inverse of `to_prior` to a tenth of a millimetre."""
         points = np.atleast_2d(np.asarray(lps_mm, dtype=np.float64))
         moved = np.linalg.solve(self.affine[:3, :3], (points - self.affine[:3, 3]).T).T
-        found = moved
+        found = np.asarray(moved, dtype=np.float64)
         for _ in range(_INVERSION_STEPS):
             found = moved - self._displacement_at(found)
         return np.asarray(found)

@@ -1,4 +1,4 @@
-"""Judge a registration by small landmarks of the lung: where each is found in the prior scan, against where it should be.
+"""Judge a registration by small landmarks of the lung: where each is found in the prior, and where it should be.
 
 Overlap of lung masks says little: a deformable map brings any two pairs of lungs to cover each other. Branching vessels
 do not fall into place by chance. A landmark is a cube of 15 mm with structure in all directions; it is looked for by
@@ -20,7 +20,7 @@ from app.imaging.volume import FloatArray, Grid
 _SPACING_MM = 3.0
 _PATCH, _SEARCH = 2, 4
 """Voxels to each side: of a landmark, and of where it is looked for."""
-_CELL = 8
+_CELL = 10
 """Edge in voxels of the cube that gives one landmark."""
 _LEAST_CORRELATION = 0.6
 _FOUND_WITHIN_MM = 8.0
@@ -48,7 +48,8 @@ def check_alignment(current: Chest, prior: Chest, mapping: Mapping) -> Alignment
     """
     grid = lung_grid(current, _SPACING_MM, margin_mm=_SPACING_MM * (_PATCH + _SEARCH + 1))
     ours = resampled(current.hu, current.grid, grid, None, outside=-1000.0)
-    place = mapping.to_prior(grid.to_patient(np.argwhere(np.ones(grid.shape_zyx, bool))))
+    points = grid.to_patient(np.argwhere(np.ones(grid.shape_zyx, bool)))
+    place = mapping.to_prior(points)
     index = prior.grid.to_index(place)
     covered = prior.grid.contains_index(index).reshape(grid.shape_zyx)
     theirs = _sampled(prior.hu.astype(np.float32), index, grid, outside=-1000.0)
@@ -61,11 +62,13 @@ def check_alignment(current: Chest, prior: Chest, mapping: Mapping) -> Alignment
     )
     agreeing = (correlation >= _LEAST_CORRELATION) & (shift_mm <= _FOUND_WITHIN_MM)
     errors = shift_mm[agreeing]
-    seen = current.grid.contains_index(current.grid.to_index(grid.to_patient(np.argwhere(covered))))
-    both = np.count_nonzero(our_lung & covered) + np.count_nonzero(their_lung[covered][seen])
+    # Lung that the current scan does not show cannot be missed.
+    shown = current.grid.contains_index(current.grid.to_index(points)).reshape(grid.shape_zyx)
+    ours_covered, common = int((our_lung & covered).sum()), int((our_lung & their_lung & covered).sum())
+    both = ours_covered + int((their_lung & covered & shown).sum())
     quality = AlignmentQuality(
-        lung_overlap=float(2 * np.count_nonzero(our_lung & their_lung & covered) / max(1, both)),
-        covered_share=float(np.count_nonzero(our_lung & covered) / max(1, np.count_nonzero(our_lung))),
+        lung_overlap=2 * common / max(1, both),
+        covered_share=ours_covered / max(1, int(our_lung.sum())),
         landmarks=len(landmarks),
         agreement=float(np.mean(agreeing)) if len(landmarks) else 0.0,
         median_error_mm=float(np.median(errors)) if len(errors) else _FOUND_WITHIN_MM,
@@ -124,9 +127,7 @@ def _landmarks(values: NDArray[np.float32], is_lung: NDArray[np.bool_]) -> NDArr
 def _least_structure(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Foerstner's measure in three dimensions, det(S) / trace(adj(S)): high only with edges in all directions."""
     z, y, x = np.gradient(values)
-    zz, yy, xx, zy, zx, yx = (
-        gaussian_filter(a * b, 1.5) for a, b in ((z, z), (y, y), (x, x), (z, y), (z, x), (y, x))
-    )
+    zz, yy, xx, zy, zx, yx = (gaussian_filter(a * b, 1.5) for a, b in ((z, z), (y, y), (x, x), (z, y), (z, x), (y, x)))
     minors = (yy * xx - yx**2, zz * xx - zx**2, zz * yy - zy**2)
     determinant = zz * minors[0] - zy * (zy * xx - yx * zx) + zx * (zy * yx - yy * zx)
     return np.asarray(determinant / (minors[0] + minors[1] + minors[2] + np.float32(1e-3)))
@@ -158,6 +159,6 @@ def _subvoxel(likeness: FloatArray, peak: tuple[np.intp, ...], axis: int) -> flo
     here = int(peak[axis])
     if here in (0, likeness.shape[axis] - 1):
         return 0.0
-    row = np.moveaxis(likeness, axis, 0)[(slice(here - 1, here + 2), *(p for a, p in enumerate(peak) if a != axis))]
-    bend = float(row[0] - 2 * row[1] + row[2])
-    return 0.0 if bend >= 0 else float(0.5 * (row[0] - row[2]) / bend)
+    low, middle, high = (float(likeness[(*peak[:axis], here + step, *peak[axis + 1 :])]) for step in (-1, 0, 1))
+    bend = low - 2 * middle + high
+    return 0.0 if bend >= 0 else 0.5 * (low - high) / bend

@@ -3,28 +3,31 @@
 What is compared is not the scan but the lung: its shape, and its vessels against its own median density, so that a
 deeper breath or another kernel changes little. Ribs and table do not take part. The affine map is found by Gauss-Newton
 steps from several starts, since one scan may show only part of what the other shows; the displacement by Thirion's
-demons with symmetric forces (Vercauteren 2009, SimpleITK). Nothing is random: the same scans give the same map.
+demons with symmetric forces (SimpleITK). Nothing is random: the same scans give the same map.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
+from SimpleITK import Image
 
 from app.imaging.alignment import Chest, Mapping
 from app.imaging.volume import FloatArray, Grid
 
-_COARSE_MM, _FINE_MM = 8.0, 4.0
+_COARSE_MM = 8.0
+_LEVELS = ((_COARSE_MM, 60), (4.0, 40))
+"""Spacing of the grid, and iterations of the demons on it."""
 _MARGIN_MM = 20.0
 _CONTRAST_HU = 300.0
 """Above the lung's median: what is as bright as a vessel."""
 _LEAST_OVERLAP = 0.2
 """Share of the current lung that a start must bring into the prior scan to be considered."""
-_ITERATIONS = {_COARSE_MM: 60, _FINE_MM: 40}
 _FIELD_SMOOTHING_VOXELS = 1.5
 
 
@@ -56,15 +59,16 @@ def register_lungs(current: Chest, prior: Chest, *, threads: int = 2) -> Mapping
     """
     medians = (median_lung_hu(current), median_lung_hu(prior))
     affine = _affine(current, prior, medians)
-    field: SimpleITK.Image | None = None
-    for spacing_mm in (_COARSE_MM, _FINE_MM):
+    field: Image | None = None
+    for spacing_mm, iterations in _LEVELS:
         grid = lung_grid(current, spacing_mm)
         fixed = lung_image(current, grid, medians[0])
         moving = lung_image(prior, grid, medians[1], affine)
         # What only one of the two shows must not pull.
         both = fixed.is_covered & moving.is_covered
-        field = _displacement(fixed.values, np.where(both, moving.values, fixed.values), grid, field, threads)
-    displacement = SimpleITK.GetArrayFromImage(field).astype(np.float32)
+        moved = np.where(both, moving.values, fixed.values)
+        field = _displacement(fixed.values, moved, grid, field, iterations, threads)
+    displacement = SimpleITK.GetArrayFromImage(cast("Image", field)).astype(np.float32)
     return Mapping(affine, displacement, grid)
 
 
@@ -151,9 +155,7 @@ def _affine(current: Chest, prior: Chest, medians: tuple[float, float]) -> Float
 
 def _starts(current: Chest, prior: Chest) -> list[FloatArray]:
     """Shifts that lay middle on middle, apex on apex, base on base, and none: scans may show different parts."""
-    ours, theirs = (
-        chest.lungs.grid.to_patient(np.argwhere(chest.lungs.labels > 0)[::7]) for chest in (current, prior)
-    )
+    ours, theirs = (chest.lungs.grid.to_patient(np.argwhere(chest.lungs.labels > 0)[::7]) for chest in (current, prior))
     middle = theirs.mean(axis=0) - ours.mean(axis=0)
     heights = [middle[2]] + [float(np.quantile(theirs[:, 2], q) - np.quantile(ours[:, 2], q)) for q in (0.99, 0.01)]
     return [*(np.array((middle[0], middle[1], height)) for height in heights), np.zeros(3)]
@@ -210,22 +212,24 @@ def _displacement(
     fixed: NDArray[np.float32],
     moving: NDArray[np.float32],
     grid: Grid,
-    start: SimpleITK.Image | None,
+    start: Image | None,
+    iterations: int,
     threads: int,
-) -> SimpleITK.Image:
+) -> Image:
     """Displacement in mm along the patient axes, which are the grid's own."""
-    images = []
+    images: list[Any] = []
     for values in (fixed, moving):
-        image = SimpleITK.GetImageFromArray(np.ascontiguousarray(values, dtype=np.float32))
+        image: Any = SimpleITK.GetImageFromArray(np.ascontiguousarray(values, dtype=np.float32))
         image.SetSpacing([float(mm) for mm in grid.spacing_zyx_mm[::-1]])
         image.SetOrigin([float(mm) for mm in grid.origin_lps_mm])
         images.append(image)
-    demons = SimpleITK.FastSymmetricForcesDemonsRegistrationFilter()
-    demons.SetNumberOfIterations(_ITERATIONS[float(grid.spacing_zyx_mm[0])])
-    demons.SetSmoothDisplacementField(True)
+    toolkit: Any = SimpleITK  # not typed
+    demons = toolkit.FastSymmetricForcesDemonsRegistrationFilter()
+    demons.SetNumberOfIterations(iterations)
+    demons.SmoothDisplacementFieldOn()
     demons.SetStandardDeviations(_FIELD_SMOOTHING_VOXELS)
     demons.SetNumberOfThreads(threads)
     if start is None:
-        return demons.Execute(*images)
-    finer = SimpleITK.Resample(start, images[0], SimpleITK.Transform(), SimpleITK.sitkLinear, 0.0)
-    return demons.Execute(*images, finer)
+        return cast("Image", demons.Execute(*images))
+    finer = toolkit.Resample(start, images[0], toolkit.Transform(), toolkit.sitkLinear, 0.0)
+    return cast("Image", demons.Execute(*images, finer))

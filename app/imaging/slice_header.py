@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.imaging.errors import UnreadableScan
 from app.imaging.inputs import ScanFile
@@ -79,7 +79,7 @@ class SliceHeader:
     pixels: PixelLocation | None
     frame_number: int | None = None
     """1-based frame of an Enhanced image."""
-    visit: Visit = Visit()
+    visit: Visit = field(default_factory=Visit)
 
     @property
     def frame_index(self) -> int:

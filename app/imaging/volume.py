@@ -156,7 +156,7 @@ class CtVolume:
     hu: NDArray[np.int16]
     grid: Grid
     identity: DicomIdentity | None = None
-    visit: Visit = Visit()
+    visit: Visit = field(default_factory=Visit)
 
     def __post_init__(self) -> None:
         if self.hu.dtype != np.int16:

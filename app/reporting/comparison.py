@@ -26,8 +26,8 @@ from app.reporting.nodule_matching import GATE_MM, GATE_PER_DIAMETER, GATE_PER_E
 RULE = (
     f"Same nodule: centres within {GATE_MM:g} mm + {GATE_PER_ERROR:g} x the error of the registration there "
     f"+ {GATE_PER_DIAMETER:g} x the larger diameter, least total cost. Volume: 25 % or more either way is a change "
-    "(NELSON). Diameter: more than 1.5 mm within 12 months is growth (Lung-RADS v2022). Doubling time only with a change "
-    "of volume by that rule. New or resolved only where the other scan covers the place and shows no fainter candidate."
+    "(NELSON). Diameter: more than 1.5 mm within 12 months is growth (Lung-RADS v2022). Doubling time only with a "
+    "change of volume by that rule. New or resolved only where the other scan covers the place and shows no fainter candidate."
 )
 """In words, for whoever reads the answer."""
 
@@ -156,9 +156,9 @@ def _checked(current: Findings, prior: Findings) -> tuple[int | None, tuple[Noti
             code="different_patient",
             values={"attribute": "PatientID"},
         )
-    if current.identity and prior.identity and current.identity.series_instance_uid:
-        if current.identity.series_instance_uid == prior.identity.series_instance_uid:
-            raise PriorMismatch("The prior is the same series as the current scan.", code="prior_is_current")
+    series = [scan.identity.series_instance_uid if scan.identity else "" for scan in (current, prior)]
+    if series[0] and series[0] == series[1]:
+        raise PriorMismatch("The prior is the same series as the current scan.", code="prior_is_current")
     days = ours.days_since(theirs)
     if days is not None and days < 0:
         raise PriorMismatch(
