@@ -25,6 +25,8 @@ STAGES = {
     "detect": "Detecting",
     "characterise": "Characterising",
     "measure": "Measuring",
+    "prior": "Analysing the prior",
+    "compare": "Comparing",
 }
 CSV_COLUMNS = (
     "id", "probability", "malignancy_probability", "label", "diameter_mm", "volume_mm3",
@@ -48,6 +50,10 @@ def analyse(
             "--output", "-o", file_okay=False, help="Also write result.json and nodules.csv into this folder."
         ),
     ] = None,
+    prior: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="An earlier scan of the same patient to compare with; whatever PATH takes."),
+    ] = None,
     series_uid: Annotated[
         str | None, typer.Option(help="SeriesInstanceUID to analyse, where a study holds several that fit.")
     ] = None,
@@ -70,10 +76,13 @@ def analyse(
     - `lungnodule analyse series.zip --json > result.json`
 
     - `lungnodule analyse ct.nii.gz --operating-point sensitive --output findings/`
+
+    - `lungnodule analyse 2026/ --prior 2025/`
     """
     with errors_in_one_line():
         from app.api.schemas import result_from_findings
         from app.api.service import load_models
+        from app.cli.comparison import compared_analysis, print_comparison
         from app.imaging.read_options import ReadOptions
         from app.inference import pipeline
 
@@ -86,8 +95,12 @@ def analyse(
             threads=settings.threads or os.cpu_count() or 1,
             detector_memory_mib=settings.detector_memory_mib,
         )
+        source = paths[0] if len(paths) == 1 else paths
         with _progress() as on_progress:
-            findings = pipeline.analyse(paths[0] if len(paths) == 1 else paths, loaded, options, on_progress)
+            if prior is None:
+                findings = pipeline.analyse(source, loaded, options, on_progress)
+            else:
+                findings = compared_analysis(source, prior, loaded, options, on_progress)
         document = result_from_findings(findings).model_dump_json(indent=2)
         if output is not None:
             _write(output, document, findings)
@@ -95,6 +108,7 @@ def analyse(
             typer.echo(document)
         else:
             _print_table(findings)
+            print_comparison(findings)
 
 
 def _known_repairs(asked: list[str] | None) -> frozenset[str]:

@@ -27,7 +27,8 @@ RULE = (
     f"Same nodule: centres within {GATE_MM:g} mm + {GATE_PER_ERROR:g} x the error of the registration there "
     f"+ {GATE_PER_DIAMETER:g} x the larger diameter, least total cost. Volume: 25 % or more either way is a change "
     "(NELSON). Diameter: more than 1.5 mm within 12 months is growth (Lung-RADS v2022). Doubling time only with a "
-    "change of volume by that rule. New or resolved only where the other scan covers the place and shows no fainter candidate."
+    "change of volume by that rule. New or resolved only where the other scan covers the place and shows no fainter "
+    "candidate there."
 )
 """In words, for whoever reads the answer."""
 

@@ -149,8 +149,8 @@ def diameter_rule(earlier_mm: float, later_mm: float, days: int | None) -> Diame
     """Lung-RADS v2022: more than 1.5 mm within 12 months is growth.
 
     Over more than 12 months what counts is the mean rate; an increase of more than 1.5 mm at a lower rate is slow
-    growth. Whether less than that is slow growth only a third scan can tell: it is called stable. An increase without a known
-    interval is unknown.
+    growth. Whether less than that is slow growth only a third scan can tell: it is called stable. An increase without
+    a known interval is unknown.
     """
     change = diameter_change_mm(earlier_mm, later_mm)
     if change < -LUNG_RADS_GROWTH_MM:
