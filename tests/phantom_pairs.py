@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,11 +100,7 @@ def phantom_pair(
     """``diameters_mm`` are (prior, current) for each nodule; the chest is as wide as the default grid."""
     rng = np.random.default_rng([seed, 77])
     motion = draw_motion(rng) if motion is None else motion
-    base = phantom_grid()
-    clean = phantom_ct(
-        shape_zyx=base.shape_zyx, spacing_zyx_mm=base.spacing_zyx_mm, origin_lps_mm=base.origin_lps_mm,
-        nodules=(), noise_hu=0.0, seed=seed,
-    ).volume  # fmt: skip
+    base, clean = phantom_grid(), _clean_phantom(seed)
     prior = _warped(clean, prior_grid or base, STILL)
     current = _warped(clean, current_grid or base, motion)
     nodules = _place(rng, seed, diameters_mm, motion, base)
@@ -117,6 +114,16 @@ def phantom_pair(
     for volume in (prior, current):
         _add_noise(rng, volume.hu, volume.grid, noise_hu)
     return PhantomPair(current, prior, motion, nodules)
+
+
+@lru_cache(maxsize=2)
+def _clean_phantom(seed: int) -> CtVolume:
+    """Without nodules and noise; not to be written to."""
+    grid = phantom_grid()
+    return phantom_ct(
+        shape_zyx=grid.shape_zyx, spacing_zyx_mm=grid.spacing_zyx_mm, origin_lps_mm=grid.origin_lps_mm,
+        nodules=(), noise_hu=0.0, seed=seed,
+    ).volume  # fmt: skip
 
 
 def _place(rng, seed, diameters_mm, motion: Motion, grid: Grid) -> tuple[PairedNodule, ...]:

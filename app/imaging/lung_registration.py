@@ -21,13 +21,15 @@ from app.imaging.alignment import Chest, Mapping
 from app.imaging.volume import FloatArray, Grid
 
 _COARSE_MM = 8.0
+_AFFINE_POINTS = 12_000
+"""Of the smoothed lungs; twelve numbers are sought."""
 _LEVELS = ((_COARSE_MM, 60), (4.0, 40))
 """Spacing of the grid, and iterations of the demons on it."""
 _MARGIN_MM = 20.0
 _CONTRAST_HU = 300.0
 """Above the lung's median: what is as bright as a vessel."""
 _LEAST_OVERLAP = 0.2
-"""Share of the current lung that a start must bring into the prior scan to be considered."""
+"""Share of the first lung that a start must bring into the second scan to be considered."""
 _FIELD_SMOOTHING_VOXELS = 1.5
 
 
@@ -58,7 +60,11 @@ def register_lungs(current: Chest, prior: Chest, *, threads: int = 2) -> Mapping
         Always one: whether it can be used is for `app.imaging.alignment_check.check_alignment` to say.
     """
     medians = (median_lung_hu(current), median_lung_hu(prior))
-    affine = _affine(current, prior, medians)
+    if current.lungs.volume_ml() <= prior.lungs.volume_ml():
+        affine = _affine(current, prior, medians)
+    else:
+        # The whole laid over a part would be squeezed into it; the part finds its place in the whole.
+        affine = np.asarray(np.linalg.inv(_affine(prior, current, medians[::-1])), dtype=np.float64)
     field: Image | None = None
     for spacing_mm, iterations in _LEVELS:
         grid = lung_grid(current, spacing_mm)
@@ -127,51 +133,52 @@ def _index_map(source: Grid, target: Grid, affine: FloatArray | None) -> FloatAr
 
 @dataclass(frozen=True)
 class _Matching:
-    """Points of the current scan with their values, and the prior image with its gradient."""
+    """Points of the first scan with their values, and the image of the second with its gradient."""
 
     points: FloatArray
     values: FloatArray
     center: FloatArray
-    prior: list[NDArray[np.float32]]
+    second: list[NDArray[np.float32]]
     """Values, then their derivatives by x, y, z per mm."""
-    prior_grid: Grid
+    second_grid: Grid
 
 
-def _affine(current: Chest, prior: Chest, medians: tuple[float, float]) -> FloatArray:
-    """4x4, LPS mm of the current scan to those of the prior."""
-    wide = _matching(current, prior, medians, sigma_voxels=2.0)
+def _affine(first: Chest, second: Chest, medians: tuple[float, float]) -> FloatArray:
+    """4x4, LPS mm of the first scan to those of the second."""
+    wide = _matching(first, second, medians, sigma_voxels=2.0)
     best, least = np.eye(4), np.inf
-    for shift in _starts(current, prior):
+    for shift in _starts(first, second):
         start = np.eye(4)
         start[:3, 3] = shift
         found, cost = _gauss_newton(wide, start, steps=8, only_shift=True)
         if cost < least:
             best, least = found, cost
     best, _ = _gauss_newton(wide, best, steps=10)
-    narrow = _matching(current, prior, medians, sigma_voxels=1.0)
+    narrow = _matching(first, second, medians, sigma_voxels=1.0)
     best, _ = _gauss_newton(narrow, best, steps=12)
     return best
 
 
-def _starts(current: Chest, prior: Chest) -> list[FloatArray]:
+def _starts(first: Chest, second: Chest) -> list[FloatArray]:
     """Shifts that lay middle on middle, apex on apex, base on base, and none: scans may show different parts."""
-    ours, theirs = (chest.lungs.grid.to_patient(np.argwhere(chest.lungs.labels > 0)[::7]) for chest in (current, prior))
+    ours, theirs = (chest.lungs.grid.to_patient(np.argwhere(chest.lungs.labels > 0)[::7]) for chest in (first, second))
     middle = theirs.mean(axis=0) - ours.mean(axis=0)
     heights = [middle[2]] + [float(np.quantile(theirs[:, 2], q) - np.quantile(ours[:, 2], q)) for q in (0.99, 0.01)]
     return [*(np.array((middle[0], middle[1], height)) for height in heights), np.zeros(3)]
 
 
-def _matching(current: Chest, prior: Chest, medians: tuple[float, float], sigma_voxels: float) -> _Matching:
-    grid, prior_grid = lung_grid(current, _COARSE_MM), lung_grid(prior, _COARSE_MM)
-    fixed, moving = lung_image(current, grid, medians[0]), lung_image(prior, prior_grid, medians[1])
-    chosen = fixed.is_covered
+def _matching(first: Chest, second: Chest, medians: tuple[float, float], sigma_voxels: float) -> _Matching:
+    grid, second_grid = lung_grid(first, _COARSE_MM), lung_grid(second, _COARSE_MM)
+    fixed, moving = lung_image(first, grid, medians[0]), lung_image(second, second_grid, medians[1])
+    chosen = np.argwhere(fixed.is_covered)
+    chosen = chosen[:: max(1, len(chosen) // _AFFINE_POINTS)]
     smooth = gaussian_filter(moving.values, sigma_voxels, mode="nearest")
     # Outside the scan there is nothing to compare with; marked by what no value can be.
     marked = np.where(moving.is_covered, smooth, np.float32(np.nan))
     slopes = np.gradient(smooth, _COARSE_MM)
-    points = grid.to_patient(np.argwhere(chosen))
-    values = gaussian_filter(fixed.values, sigma_voxels, mode="nearest")[chosen].astype(np.float64)
-    return _Matching(points, values, points.mean(axis=0), [marked, slopes[2], slopes[1], slopes[0]], prior_grid)
+    points = grid.to_patient(chosen)
+    values = gaussian_filter(fixed.values, sigma_voxels, mode="nearest")[tuple(chosen.T)].astype(np.float64)
+    return _Matching(points, values, points.mean(axis=0), [marked, slopes[2], slopes[1], slopes[0]], second_grid)
 
 
 def _gauss_newton(
@@ -182,10 +189,10 @@ def _gauss_newton(
     offset = matching.points - matching.center
     for _ in range(steps):
         place = matching.points @ affine[:3, :3].T + affine[:3, 3]
-        index = matching.prior_grid.to_index(place).T
+        index = matching.second_grid.to_index(place).T
         value, *slopes = (
             map_coordinates(image, index, order=1, mode="constant", cval=np.nan, output=np.float64)
-            for image in matching.prior
+            for image in matching.second
         )
         seen = np.isfinite(value) & np.isfinite(slopes[0]) & np.isfinite(slopes[1]) & np.isfinite(slopes[2])
         if np.count_nonzero(seen) < _LEAST_OVERLAP * len(seen):

@@ -113,9 +113,16 @@ def compare(current: Findings, prior: Findings, *, threads: int = 2) -> Comparis
     PriorMismatch
         ``different_patient``, ``prior_is_later`` or ``prior_is_current``; neither patient nor dates are named.
     """
-    ours, theirs = _trace(current), _trace(prior)
     days, notices = _checked(current, prior)
-    alignment = check_alignment(ours.chest, theirs.chest, register_lungs(ours.chest, theirs.chest, threads=threads))
+    chests = _trace(current).chest, _trace(prior).chest
+    alignment = check_alignment(*chests, register_lungs(*chests, threads=threads))
+    return compare_aligned(current, prior, alignment, days, notices)
+
+
+def compare_aligned(
+    current: Findings, prior: Findings, alignment: Alignment, days: int | None, notices: tuple[Notice, ...] = ()
+) -> Comparison:
+    """`compare`, for scans that belong together and have been laid over each other."""
     failure = why_unusable(alignment.quality)
     pairs: tuple[NodulePair, ...] = ()
     if failure is None:
