@@ -5,8 +5,8 @@
 Each pair has another breath (diaphragm up to 15 mm), another place and turn on the table, and waves of some mm; which
 point is which is known. Eight nodules of 4 to 14 mm grew or shrank by known factors, two are new, two are gone. Centres
 are given with 1 mm of error on each axis; volumes with the error that is assumed where none was measured. No network
-runs: what is found in a scan is not the question here. `tests.benchmarks.priors_on_real_scans` asks it of real lungs and
-the shipped model.
+runs: what is found in a scan is not the question here. `tests.benchmarks.priors_on_real_scans` asks it of real lungs
+and the shipped model.
 """
 
 from __future__ import annotations
