@@ -5,7 +5,7 @@ What takes a point of the current scan to the prior one is known exactly, so is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -101,8 +101,8 @@ def phantom_pair(
     rng = np.random.default_rng([seed, 77])
     motion = draw_motion(rng) if motion is None else motion
     base, clean = phantom_grid(), _clean_phantom(seed)
-    prior = _warped(clean, prior_grid or base, STILL)
-    current = _warped(clean, current_grid or base, motion)
+    prior = warped(clean, prior_grid or base, STILL)
+    current = warped(clean, current_grid or base, motion)
     nodules = _place(rng, seed, diameters_mm, motion, base)
     for number, nodule in enumerate(nodules):
         for volume, place, diameter in (
@@ -146,7 +146,7 @@ def inverse(motion: Motion, place: Points) -> Points:
     return np.asarray(found[0])
 
 
-def _warped(volume: CtVolume, grid: Grid, motion: Motion) -> CtVolume:
+def warped(volume: CtVolume, grid: Grid, motion: Callable[[Points], Points]) -> CtVolume:
     """A slice of the new grid at a time."""
     hu = np.empty(grid.shape_zyx, np.int16)
     plane = np.argwhere(np.ones(grid.shape_zyx[1:], bool))

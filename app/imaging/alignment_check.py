@@ -22,6 +22,8 @@ _PATCH, _SEARCH = 2, 4
 """Voxels to each side: of a landmark, and of where it is looked for."""
 _CELL = 10
 """Edge in voxels of the cube that gives one landmark."""
+_LEAST_STRENGTH = 1.0
+"""HU squared per voxel squared: below what noise shows."""
 _LEAST_CORRELATION = 0.6
 _FOUND_WITHIN_MM = 8.0
 """Farther away, something alike was found, not the landmark."""
@@ -119,7 +121,7 @@ def _landmarks(values: NDArray[np.float32], is_lung: NDArray[np.bool_]) -> NDArr
     blocks = padded.reshape(cells[0], _CELL, cells[1], _CELL, cells[2], _CELL).transpose(0, 2, 4, 1, 3, 5)
     blocks = blocks.reshape(-1, _CELL**3)
     best = blocks.argmax(axis=1)
-    kept = np.flatnonzero(blocks[np.arange(len(blocks)), best] > 0.0)
+    kept = np.flatnonzero(blocks[np.arange(len(blocks)), best] > _LEAST_STRENGTH)
     corner = np.stack(np.unravel_index(kept, cells), axis=1) * _CELL
     return np.asarray(corner + np.stack(np.unravel_index(best[kept], (_CELL,) * 3), axis=1))
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from app.api.job_work import order_analysis, rendered
+from app.api.job_work import order_analysis, priors_of, rendered
 from app.api.problems import MEDIA_TYPE, problem_kinds
 from app.api.schemas import AnalysisResult
 from app.imaging.errors import UnreadableScan
@@ -66,7 +66,8 @@ def open_desk(tmp_path: Path, recorder: Recorder) -> Iterator[Callable[..., Desk
         jobs = app.state.desk.jobs
         runner = Runner(
             ledger=jobs.ledger, intake=jobs.intake, store=jobs.store, worker_id="w", turn=nullcontext, timeout_s=60.0,
-            analyse=order_analysis(settings, models, tmp_path, recorder), render=rendered, observe=lambda *_: None,
+            analyse=order_analysis(settings, models, tmp_path, recorder, priors_of(jobs)), render=rendered,
+            observe=lambda *_: None,
         )  # fmt: skip
         return Desk(client, jobs, queue, runner)
 
