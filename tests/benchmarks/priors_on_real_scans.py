@@ -3,9 +3,9 @@
     python -m tests.benchmarks.priors_on_real_scans [--scans 0028 0306] [--seed 0]
 
 There is one scan of each patient, so the second one is made: breathed, turned and shifted as in
-`tests.benchmarks.priors_campaign`, with noise of its own. The scan as it is, with smaller nodules painted in, is the prior.
-What the model reports beside the painted nodules is in both scans too: it should be matched, or said to be fainter in
-the other scan, and not be new or resolved.
+`tests.benchmarks.priors_campaign`, with noise of its own. The scan as it is, with smaller nodules painted in, is the
+prior. What the model reports beside the painted nodules is in both scans too: it should be matched, or said to be fainter
+in the other scan, and not be new or resolved.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from app.imaging.lung_registration import register_lungs
 from app.imaging.lungs import segment_lungs
 from app.imaging.reading import read_ct
 from app.imaging.visit import Visit
-from app.imaging.volume import CtVolume
+from app.imaging.volume import CtVolume, Grid
 from app.inference.findings import Findings, Nodule
 from app.inference.model_store import LoadedModel, find_model, load_model
 from app.inference.network import SessionOptions
@@ -71,7 +71,11 @@ def second_visit(
     def moved(points: Points) -> Points:
         return motion(points - offset) + offset
 
-    current, prior = warped(volume, volume.grid, moved), CtVolume(volume.hu.copy(), volume.grid)
+    # These scans are cut close to the lungs: the second one is centred on the same place, as a technician would.
+    middle = volume.grid.to_patient((np.asarray(volume.grid.shape_zyx) - 1) / 2)
+    affine = volume.grid.affine.copy()
+    affine[:3, 3] += inverse(motion, middle - offset) + offset - middle
+    current, prior = warped(volume, Grid(volume.hu.shape, affine), moved), CtVolume(volume.hu.copy(), volume.grid)
     nodules = []
     places = lung_places(chest, len(SIZES), rng)
     for number, ((before, after), place) in enumerate(zip(SIZES, places, strict=False)):
@@ -122,10 +126,9 @@ def print_nodules(painted: list[PairedNodule], current: Findings, prior: Finding
             ratio = math.log((nodule.current_mm / nodule.prior_mm) ** 3)
             true_doubling = "-" if ratio == 0 else f"{DAYS * math.log(2) / ratio:.0f} d"
             inside = "within" if low <= truth <= high else "OUTSIDE"
-            print(
-                f"{head} matched {pair.distance_mm:.1f} mm apart, {growth.by_volume} {growth.volume_change_percent:+.0f} % "
-                f"({low:+.0f} to {high:+.0f}), true {truth:+.0f} %, {inside}; doubling {doubling}, true {true_doubling}"
-            )
+            print(f"{head} matched {pair.distance_mm:.1f} mm apart, {growth.by_volume}", end=" ")
+            print(f"{growth.volume_change_percent:+.0f} % ({low:+.0f} to {high:+.0f}), true {truth:+.0f} %", end=" ")
+            print(f"{inside}; doubling {doubling}, true {true_doubling}")
         elif nodule.prior_mm is None:
             print(head, alone.get(now.id, "MATCHED") if now else "not reported by the model")
         elif nodule.current_mm is None:
@@ -159,6 +162,8 @@ def main() -> None:
             f"{q.agreement:.2f}, 90 % within {q.error_mm:.2f} mm"
         )
         comparison = compare_aligned(current, prior, alignment, DAYS)
+        if comparison.failure is not None:
+            print(" ", comparison.failure.message)
         ours = print_nodules(painted, current, prior, comparison)
         others = [n.id for n in current.nodules if n.id not in ours]
         said = {one.nodule_id: one.status for one in comparison.only_current}
