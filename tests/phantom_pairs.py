@@ -146,14 +146,14 @@ def inverse(motion: Motion, place: Points) -> Points:
     return np.asarray(found[0])
 
 
-def warped(volume: CtVolume, grid: Grid, motion: Callable[[Points], Points]) -> CtVolume:
-    """A slice of the new grid at a time."""
+def warped(volume: CtVolume, grid: Grid, motion: Callable[[Points], Points], beyond: str = "constant") -> CtVolume:
+    """A slice of the new grid at a time; beyond the source is air, or with ``nearest`` its edge."""
     hu = np.empty(grid.shape_zyx, np.int16)
     plane = np.argwhere(np.ones(grid.shape_zyx[1:], bool))
     source = volume.hu.astype(np.float32)
     for z in range(grid.shape_zyx[0]):
         points = grid.to_patient(np.column_stack([np.full(len(plane), z), plane]))
         index = volume.grid.to_index(motion(points))
-        values = map_coordinates(source, index.T, order=1, cval=-1000.0)
+        values = map_coordinates(source, index.T, order=1, mode=beyond, cval=-1000.0)
         hu[z] = np.rint(values).reshape(grid.shape_zyx[1:])
     return CtVolume(hu, grid)

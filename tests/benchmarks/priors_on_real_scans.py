@@ -4,8 +4,8 @@
 
 There is one scan of each patient, so the second one is made: breathed, turned and shifted as in
 `tests.benchmarks.priors_campaign`, with noise of its own. The scan as it is, with smaller nodules painted in, is the
-prior. What the model reports beside the painted nodules is in both scans too: it should be matched, or said to be fainter
-in the other scan, and not be new or resolved.
+prior. What the model reports beside the painted nodules is in both scans too: it should be matched, or said to be
+fainter in the other scan, and not be new or resolved.
 """
 
 from __future__ import annotations
@@ -71,11 +71,13 @@ def second_visit(
     def moved(points: Points) -> Points:
         return motion(points - offset) + offset
 
-    # These scans are cut close to the lungs: the second one is centred on the same place, as a technician would.
+    # These scans are cut close to the lungs: the second one is centred on the same place, as a technician would, and
+    # what it shows beyond the cut is more of the chest wall, not air, which would pass for lung.
     middle = volume.grid.to_patient((np.asarray(volume.grid.shape_zyx) - 1) / 2)
     affine = volume.grid.affine.copy()
     affine[:3, 3] += inverse(motion, middle - offset) + offset - middle
-    current, prior = warped(volume, Grid(volume.hu.shape, affine), moved), CtVolume(volume.hu.copy(), volume.grid)
+    current = warped(volume, Grid(volume.hu.shape, affine), moved, beyond="nearest")
+    prior = CtVolume(volume.hu.copy(), volume.grid)
     nodules = []
     places = lung_places(chest, len(SIZES), rng)
     for number, ((before, after), place) in enumerate(zip(SIZES, places, strict=False)):
@@ -154,6 +156,7 @@ def main() -> None:
         alignment = check_alignment(*chests, register_lungs(*chests))
         lungs = chests[0].lungs
         points = lungs.grid.to_patient(np.argwhere(lungs.labels > 0)[::40])
+        points = points[volume.grid.contains_index(volume.grid.to_index(moved(points)))]
         error = np.linalg.norm(alignment.mapping.to_prior(points) - moved(points), axis=1)
         q = alignment.quality
         print(

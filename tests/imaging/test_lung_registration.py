@@ -32,13 +32,9 @@ def aligned(pair: PhantomPair):
 
 PLAIN = {"current_grid": phantom_grid(COARSE, MM), "prior_grid": phantom_grid(COARSE, MM)}
 GRIDS = {
-    "anisotropic prior": {
-        "current_grid": phantom_grid(COARSE, MM),
-        "prior_grid": phantom_grid((60, 150, 190), (5.0, 2.0, 2.0)),
-    },
-    "oblique current, flipped prior": {
+    "oblique current, flipped prior with thick slices": {
         "current_grid": phantom_grid((90, 115, 135), (3.4, 3.0, 3.0), rotation((1.0, 0.3, 0.2), 9.0) @ UPRIGHT),
-        "prior_grid": phantom_grid((126, 86, 100), (3.0, 3.4, 3.0), (UPRIGHT * (-1.0, 1.0, -1.0))[:, [2, 0, 1]]),
+        "prior_grid": phantom_grid((190, 60, 150), (2.0, 5.0, 2.0), (UPRIGHT * (-1.0, 1.0, -1.0))[:, [2, 0, 1]]),
     },
     "prior of the upper lungs": {
         "current_grid": phantom_grid(COARSE, MM),
@@ -47,14 +43,14 @@ GRIDS = {
 }
 
 
-@pytest.mark.parametrize("grids", GRIDS.values(), ids=GRIDS)
-def test_points_are_found_again(grids):
+@pytest.mark.parametrize(("grids", "covered"), zip(GRIDS.values(), (1.0, 0.55), strict=True), ids=GRIDS)
+def test_points_are_found_again(grids, covered):
     alignment, error, moved = aligned(phantom_pair(3, **grids))
     assert np.median(moved) > 10.0
     assert np.median(error) < 2.0
     assert np.quantile(error, 0.9) < 4.0
     assert why_unusable(alignment.quality) is None
-    assert alignment.quality.covered_share == pytest.approx(0.55 if "upper" in str(grids) else 1.0, abs=0.46)
+    assert alignment.quality.covered_share == pytest.approx(covered, abs=0.06)
     # What is said of the error may not be far better than what it is.
     assert alignment.quality.error_mm > 0.5 * np.quantile(error, 0.9)
 
