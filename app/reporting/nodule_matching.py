@@ -67,7 +67,7 @@ def match_nodules(current: Sequence[Placed], prior: Sequence[Placed]) -> list[Ma
     volumes = [np.array([nodule.volume_mm3 for nodule in some]) for some in (current, prior)]
     unlike = np.abs(np.log(volumes[0][:, None] / volumes[1][None])) / np.log(LARGEST_VOLUME_RATIO)
     cost = (distance / gate) ** 2 + 0.5 * unlike**2
-    cost[(distance > gate) | (unlike > 1.0)] = _FORBIDDEN
+    cost[unlike > 1.0] = _FORBIDDEN  # beyond the gate a pair costs more than two that stay alone, and is not made
     rows, columns = len(current), len(prior)
     # Everyone may stay alone: a partner of one's own that nobody else can have.
     table = np.full((rows + columns, rows + columns), _FORBIDDEN)

@@ -43,7 +43,7 @@ GRIDS = {
 }
 
 
-@pytest.mark.parametrize(("grids", "covered"), zip(GRIDS.values(), (1.0, 0.55), strict=True), ids=GRIDS)
+@pytest.mark.parametrize(("grids", "covered"), list(zip(GRIDS.values(), (1.0, 0.55), strict=True)), ids=GRIDS)
 def test_points_are_found_again(grids, covered):
     alignment, error, moved = aligned(phantom_pair(3, **grids))
     assert np.median(moved) > 10.0
