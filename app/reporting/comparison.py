@@ -88,8 +88,8 @@ class ComparedFindings(Findings):
 
 
 def with_comparison(current: Findings, prior: Findings, *, threads: int = 2) -> ComparedFindings:
-    """The current findings with their comparison; see `compare`."""
-    own = {field.name: getattr(current, field.name) for field in fields(Findings)}
+    """The current findings with their comparison and without their trace, which has served; see `compare`."""
+    own = {field.name: getattr(current, field.name) for field in fields(Findings)} | {"trace": None}
     return ComparedFindings(**own, comparison=compare(current, prior, threads=threads))
 
 

@@ -30,17 +30,17 @@ def visits(tmp_path_factory) -> tuple[Path, Path]:
     return folder / "current", folder / "prior"
 
 
-def test_what_changed_is_in_the_document_and_in_the_table(run, visits):
+def test_what_changed_is_in_the_document_and_in_the_table(run, visits, tmp_path):
     current, prior = visits
-    result = run("analyse", current, "--prior", prior, "--json")
+    result = run("analyse", current, "--prior", prior, "--output", tmp_path)
     assert result.exit_code == 0, result.stderr
-    comparison = json.loads(result.stdout)["comparison"]
+    comparison = json.loads((tmp_path / "result.json").read_text())["comparison"]
     assert comparison["days_between"] == 90
     assert comparison["registration"]["usable"]
     grown = [match for match in comparison["matched"] if match["growth"]["by_volume"] == "grown"]
     assert any(match["growth"]["doubling_time_days"] == pytest.approx(56.6, rel=0.6) for match in grown)
     assert "new" in {one["status"] for one in comparison["only_current"]}
-    shown = run("analyse", current, "--prior", prior).stdout
+    shown = result.stdout
     assert "90 days before" in shown
     assert "grown, +" in shown
     assert "Not for diagnosis" in shown

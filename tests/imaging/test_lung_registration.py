@@ -33,8 +33,8 @@ def aligned(pair: PhantomPair):
 PLAIN = {"current_grid": phantom_grid(COARSE, MM), "prior_grid": phantom_grid(COARSE, MM)}
 GRIDS = {
     "oblique current, flipped prior with thick slices": {
-        "current_grid": phantom_grid((90, 115, 135), (3.4, 3.0, 3.0), rotation((1.0, 0.3, 0.2), 9.0) @ UPRIGHT),
-        "prior_grid": phantom_grid((190, 60, 150), (2.0, 5.0, 2.0), (UPRIGHT * (-1.0, 1.0, -1.0))[:, [2, 0, 1]]),
+        "current_grid": phantom_grid((76, 100, 115), (4.0, 3.5, 3.5), rotation((1.0, 0.3, 0.2), 9.0) @ UPRIGHT),
+        "prior_grid": phantom_grid((126, 60, 100), (3.0, 5.0, 3.0), (UPRIGHT * (-1.0, 1.0, -1.0))[:, [2, 0, 1]]),
     },
     "prior of the upper lungs": {
         "current_grid": phantom_grid(COARSE, MM),
