@@ -1,6 +1,6 @@
 """Real lungs deformed by a known field, nodules that grew by a known factor, the shipped model on both.
 
-    python -m tests.benchmarks.priors_on_real_scans [--scans 0028 0306] [--seed 0]
+    python -m tests.benchmarks.priors_on_real_scans [--scans 0028 0306] [--seed 0] [--unrelated]
 
 There is one scan of each patient, so the second one is made: breathed, turned and shifted as in
 `tests.benchmarks.priors_campaign`, with noise of its own. The scan as it is, with smaller nodules painted in, is the
@@ -15,6 +15,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from datetime import date, timedelta
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from scipy.ndimage import distance_transform_edt, maximum_filter
 
 from app.imaging.acceptance import AcceptanceReport, SeriesSummary
 from app.imaging.alignment import Chest, coarse_chest
-from app.imaging.alignment_check import check_alignment
+from app.imaging.alignment_check import check_alignment, why_unusable
 from app.imaging.lung_registration import register_lungs
 from app.imaging.lungs import segment_lungs
 from app.imaging.reading import read_ct
@@ -140,11 +141,32 @@ def print_nodules(painted: list[PairedNodule], current: Findings, prior: Finding
     return ours
 
 
+def print_unrelated(names: list[str]) -> None:
+    """Every scan as the current one against every other as its prior: each must be refused."""
+    chests = {}
+    for name in names:
+        (path,) = Path(DATA).glob(f"LIDC-IDRI-{name}.*")
+        volume, _ = read_ct(path)
+        chests[name] = coarse_chest(volume, segment_lungs(volume))
+    for current, prior in permutations(names, 2):
+        pair = chests[current], chests[prior]
+        quality = check_alignment(*pair, register_lungs(*pair, threads=1)).quality
+        said = "refused" if why_unusable(quality) else "ACCEPTED"
+        overlap = f"lung overlap {quality.lung_overlap:.2f}"
+        print(f"{current} on {prior}: agreement {quality.agreement:.2f}, {overlap}, {said}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scans", nargs="+", default=["0028", "0306"])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--unrelated", action="store_true", help="only lay the scans, of different patients, on each other"
+    )
     options = parser.parse_args()
+    if options.unrelated:
+        print_unrelated(options.scans)
+        return
     model = load_model(find_model(ROOT / "model_store", "lungnodule", None).path, SessionOptions(device="cpu"))
     for name in options.scans:
         (path,) = Path(DATA).glob(f"LIDC-IDRI-{name}.*")
