@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, Field
 
+from app.api.figures import Notice
 from app.api.job_schemas import StateName
-from app.api.schemas import Notice, RejectedSeries, SeriesSummary
+from app.api.schemas import RejectedSeries, SeriesSummary
 from app.inference.findings import DISCLAIMER
 from app.jobs.batches import Batch
 

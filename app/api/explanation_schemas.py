@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from app.api.schemas import Millimetres, ModelIdentity, Nodule, Point, Probability
+from app.api.figures import Millimetres, Point, Probability
+from app.api.schemas import ModelIdentity, Nodule
 from app.inference.explanation import Explanation, cells
 from app.inference.findings import DISCLAIMER
 from app.inference.findings import ModelIdentity as Identity

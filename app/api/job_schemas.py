@@ -11,9 +11,7 @@ from app.api.problems import Problem, stored_problem
 from app.inference.findings import DISCLAIMER
 from app.jobs.lookup import Place
 from app.jobs.records import LIVE, Attempt, Job, State
-
-STAGES = ("read", "lungs", "prepare", "detect", "characterise", "measure")
-"""Of an analysis, in order."""
+from app.reporting.priors import COMPARE_STAGE, PRIOR_STAGE, STAGES
 
 StateName = Literal["queued", "running", "succeeded", "failed", "parked", "cancelled"]
 
@@ -21,7 +19,9 @@ StateName = Literal["queued", "running", "succeeded", "failed", "parked", "cance
 class StageProgress(BaseModel):
     """One stage of the analysis."""
 
-    name: str = Field(description="read, lungs, prepare, detect, characterise or measure.")
+    name: str = Field(
+        description="read, lungs, prepare, detect, characterise or measure; with a prior also prior and compare."
+    )
     fraction: float = Field(ge=0, le=1, description="How much of it is done, 0 to 1.")
     seconds: float | None = Field(description="Seconds it took; null until it is done.")
 
@@ -83,6 +83,7 @@ class JobStatus(BaseModel):
     series_uid: str | None = Field(description="SeriesInstanceUID that was asked for; null lets the reader choose.")
     allow_repairs: list[str] = Field(description="Repairs that were permitted.")
     notify: str | None = Field(description="Webhook that is told of its end.")
+    prior: str | None = Field(description="Job whose scan this one is compared with.")
     progress: JobProgress = Field(description="How far the current attempt is, stage by stage.")
     position: int | None = Field(description="Place in the line, 1 for the next; 0 while running; null once ended.")
     eta_s: float | None = Field(
@@ -136,6 +137,7 @@ def job_status(job: Job, root_path: str, place: Place | None = None) -> JobStatu
         series_uid=order.series_uid,
         allow_repairs=list(order.allow_repairs),
         notify=order.notify,
+        prior=order.prior,
         progress=_progress(job),
         position=place.position if place else None,
         eta_s=place.eta_s if place else None,
@@ -156,14 +158,15 @@ def job_status(job: Job, root_path: str, place: Place | None = None) -> JobStatu
 
 def _progress(job: Job) -> JobProgress:
     done = job.state is State.SUCCEEDED
-    reached = STAGES.index(job.stage) if job.stage in STAGES else len(STAGES) if done else -1
+    names = STAGES if job.order.prior is None else (PRIOR_STAGE, *STAGES, COMPARE_STAGE)
+    reached = names.index(job.stage) if job.stage in names else len(names) if done else -1
     stages = [
         StageProgress(
             name=name,
             fraction=1.0 if number < reached else job.fraction if number == reached else 0.0,
             seconds=job.stages_s.get(name),
         )
-        for number, name in enumerate(STAGES)
+        for number, name in enumerate(names)
     ]
     return JobProgress(stage=job.stage, fraction=job.fraction, stages=stages)
 

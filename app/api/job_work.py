@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from app.api.schemas import result_from_findings
@@ -17,14 +19,18 @@ from app.inference.model_registry import KnownModel, ModelRegistry
 from app.inference.pipeline import AnalysisOptions
 from app.jobs.installation import Jobs, work
 from app.jobs.ledger import Claim
+from app.jobs.prior_scans import FindPrior, stored_prior
 from app.jobs.records import Order
 from app.jobs.runner import AnalyseOrder, Trace
 from app.reporting.clinical_context import ClinicalContext
+from app.reporting.priors import analyse_with_prior
 from app.settings import Settings
 from app.tracing import Tracing
 
 
-def order_analysis(settings: Settings, models: ModelRegistry, scratch: Path, analyse: Analyse) -> AnalyseOrder:
+def order_analysis(
+    settings: Settings, models: ModelRegistry, scratch: Path, analyse: Analyse, find_prior: FindPrior
+) -> AnalyseOrder:
     """The work of a worker with these models; ``scratch`` takes what has to be inflated.
 
     A job is analysed by the model of its order, loaded where it is not in memory, whatever is in force by then.
@@ -36,11 +42,27 @@ def order_analysis(settings: Settings, models: ModelRegistry, scratch: Path, ana
             operating_point=order.operating_point,
             threads=threads_for(settings),
             detector_memory_mib=settings.detector_memory_mib,
+            keep_trace=order.prior is not None,
         )
         with models.lease(ordered_model(models, order)) as model:
-            return analyse(files, model, options, on_progress)
+            if order.prior is None:
+                return analyse(files, model, options, on_progress)
+            with find_prior(order.prior) as prior:
+                # The prior's own series and repairs, all else as for the current scan.
+                reading = ordered_reading(settings, prior.order, scratch)
+                return analyse_with_prior(
+                    lambda told: analyse(prior.files, model, replace(options, read=reading), told),
+                    lambda told: analyse(files, model, options, told),
+                    on_progress,
+                    threads=options.threads,
+                )
 
     return run
+
+
+def priors_of(jobs: Jobs) -> FindPrior:
+    """Where an installation's priors are."""
+    return partial(stored_prior, jobs.lookup, jobs.store)
 
 
 def ordered_model(models: ModelRegistry, order: Order) -> KnownModel:
@@ -95,7 +117,9 @@ async def worker_beside(service: Service, jobs: Jobs, *, wanted: bool) -> AsyncI
         return
     loop = asyncio.get_running_loop()
     started = loop.create_future()
-    analysis = order_analysis(service.settings, service.models.registry, service.uploads, service.analyse)
+    analysis = order_analysis(
+        service.settings, service.models.registry, service.uploads, service.analyse, priors_of(jobs)
+    )
 
     def host() -> None:
         with work(

@@ -124,6 +124,12 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
         "Slices do not form a regular volume",
         "Send the whole series. Some faults are repaired when the form field allow_repairs permits it.",
     ),
+    errors.PriorMismatch: ProblemKind(
+        "prior_mismatch",
+        422,
+        "Prior does not belong to the scan",
+        "Name the job of an earlier scan of the same patient; `code` says what does not fit.",
+    ),
     errors.ScanError: ProblemKind(
         "unusable_scan", 422, "Scan cannot be used", "`detail` and `values` say what does not fit."
     ),

@@ -6,10 +6,23 @@ back, z to the head), RAS is NIfTI's (x to the right, y to the front, z to the h
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from app.api.comparison_schemas import Comparison, comparison_of
+from app.api.figures import Answer as _Answer
+from app.api.figures import (
+    CubicMillimetres,
+    HounsfieldUnits,
+    Index,
+    IndexPoint,
+    Millimetres,
+    Notice,
+    Point,
+    Probability,
+    rounded,
+)
 from app.imaging import acceptance as report
 from app.inference import findings as found
 from app.reporting.assessment import Assessment, assess_findings
@@ -18,35 +31,11 @@ from app.reporting.clinical_context import ClinicalContext
 SCHEMA_VERSION = "1.0"
 
 
-def _rounded(digits: int) -> AfterValidator:
-    """Digits beyond what the figure can mean are noise to a reader; adding 0.0 turns -0.0 into 0.0."""
-    return AfterValidator(lambda value: round(value, digits) + 0.0)
-
-
-Probability = Annotated[float, Field(ge=0, le=1), _rounded(5)]
-Millimetres = Annotated[float, _rounded(3)]
-CubicMillimetres = Annotated[float, _rounded(1)]
-HounsfieldUnits = Annotated[float, _rounded(1)]
-Index = Annotated[float, _rounded(3)]
-Point = tuple[Millimetres, Millimetres, Millimetres]
-IndexPoint = tuple[Index, Index, Index]
 Side = Literal["left", "right"]
 Label = Literal["benign", "malignant"]
 Kind = Literal["solid", "part_solid", "ground_glass", "calcified"]
 Lobe = Literal["upper", "middle", "lower"]
 Sign = Literal["calcification", "fat"]
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, from_attributes=True)
-
-
-class Notice(_Answer):
-    """One remark about the scan."""
-
-    code: str = Field(description="Stable identifier of the remark.")
-    message: str = Field(description="A sentence for a person; never names the patient.")
-    values: dict[str, Any] = Field(default_factory=dict, description="The figures behind the message.")
 
 
 class SeriesSummary(_Answer):
@@ -186,7 +175,7 @@ class Nodule(_Answer):
     )
     bounding_box: BoundingBox = Field(description="Box around the nodule.")
     slices: tuple[NoduleSlice, ...] = Field(description="The box on every original slice that it touches.")
-    attributes: dict[str, Annotated[float, _rounded(5)]] = Field(
+    attributes: dict[str, Annotated[float, rounded(5)]] = Field(
         description="Further outputs of the model, by name; what they mean is in the model's card."
     )
     kind: Kind | None = Field(
@@ -206,7 +195,7 @@ class Nodule(_Answer):
     )
     min_hu: HounsfieldUnits | None = Field(default=None, description="Lowest voxel within the outline, in HU.")
     max_hu: HounsfieldUnits | None = Field(default=None, description="Highest voxel within the outline, in HU.")
-    mass_mg: Annotated[float, _rounded(1)] | None = Field(
+    mass_mg: Annotated[float, rounded(1)] | None = Field(
         default=None, description="Mass in mg: (HU + 1000) / 1000 times the volume in mm3, over all voxels.", ge=0
     )
     signs: tuple[Sign, ...] = Field(default=(), description="What the HU within the outline show; may be empty.")
@@ -232,6 +221,9 @@ class AnalysisResult(_Answer):
     timings_s: dict[str, float] = Field(description="Seconds in each stage of the analysis.")
     nodules: tuple[Nodule, ...] = Field(description="By falling probability; empty when none was found.")
     assessment: Assessment = Field(description="Risk and guidelines; what it lacked is in its `inputs_missing`.")
+    comparison: Comparison | None = Field(
+        default=None, description="With an earlier scan, where one was named; null otherwise."
+    )
 
 
 def result_from_findings(findings: found.Findings, context: ClinicalContext | None = None) -> AnalysisResult:
@@ -262,6 +254,7 @@ def result_from_findings(findings: found.Findings, context: ClinicalContext | No
         timings_s={stage: round(seconds, 4) for stage, seconds in findings.timings_s.items()},
         nodules=tuple(_nodule(n) for n in sorted(findings.nodules, key=lambda n: -n.probability)),
         assessment=assess_findings(findings, context),
+        comparison=comparison_of(findings),
     )
 
 

@@ -26,6 +26,8 @@ STAGES = {
     "detect": "Detecting",
     "characterise": "Characterising",
     "measure": "Measuring",
+    "prior": "Analysing the prior",
+    "compare": "Comparing",
 }
 CSV_COLUMNS = (
     "id", "probability", "malignancy_probability", "label", "diameter_mm", "volume_mm3",
@@ -51,6 +53,10 @@ def analyse(
         typer.Option(
             "--output", "-o", file_okay=False, help="Also write result.json and nodules.csv into this folder."
         ),
+    ] = None,
+    prior: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="An earlier scan of the same patient to compare with; whatever PATH takes."),
     ] = None,
     series_uid: Annotated[
         str | None, typer.Option(help="SeriesInstanceUID to analyse, where a study holds several that fit.")
@@ -84,10 +90,13 @@ def analyse(
     - `lungnodule analyse study/ --context patient.json`
 
     - `lungnodule analyse ct.nii.gz --operating-point sensitive --output findings/`
+
+    - `lungnodule analyse 2026/ --prior 2025/`
     """
     with errors_in_one_line():
         from app.api.model_choice import store_source
         from app.api.schemas import result_from_findings
+        from app.cli.comparison import compared_analysis, print_comparison
         from app.imaging.read_options import ReadOptions
         from app.inference import pipeline
         from app.reporting.clinical_context import ClinicalContext, told_from_json
@@ -102,8 +111,12 @@ def analyse(
             threads=settings.threads or os.cpu_count() or 1,
             detector_memory_mib=settings.detector_memory_mib,
         )
+        source = paths[0] if len(paths) == 1 else paths
         with _progress() as on_progress:
-            findings = pipeline.analyse(paths[0] if len(paths) == 1 else paths, loaded, options, on_progress)
+            if prior is None:
+                findings = pipeline.analyse(source, loaded, options, on_progress)
+            else:
+                findings = compared_analysis(source, prior, loaded, options, on_progress)
         result = result_from_findings(findings, told)
         document = result.model_dump_json(indent=2)
         if output is not None:
@@ -112,6 +125,7 @@ def analyse(
             typer.echo(document)
         else:
             _print_table(findings)
+            print_comparison(findings)
             if told is not None:
                 typer.echo("\n".join(assessment_lines(result.assessment)))
 

@@ -51,7 +51,7 @@ def worker(
 
 
 def _work_until(stop: threading.Event, settings: Settings) -> None:
-    from app.api.job_work import attempt_tracing, order_analysis, rendered
+    from app.api.job_work import attempt_tracing, order_analysis, priors_of, rendered
     from app.api.model_choice import Models, open_models
     from app.api.worker_probes import Workplace, probes
     from app.inference.pipeline import analyse
@@ -83,7 +83,7 @@ def _work_until(stop: threading.Event, settings: Settings) -> None:
         place.worker = stack.enter_context(
             work(
                 jobs,
-                order_analysis(settings, found.registry, scratch, tracing.traced(analyse)),
+                order_analysis(settings, found.registry, scratch, tracing.traced(analyse), priors_of(jobs)),
                 rendered,
                 turn=nullcontext,
                 observe=metrics.observe_analysis,

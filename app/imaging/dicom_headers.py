@@ -26,6 +26,7 @@ from app.imaging.inputs import ScanFile
 from app.imaging.read_options import ReadLimits
 from app.imaging.slice_header import PixelFormat, PixelLocation, SliceHeader, damaged
 from app.imaging.transfer_syntax import DEFLATED_LITTLE, TRANSFER_SYNTAXES, TransferSyntax
+from app.imaging.visit import Visit, day_of, patient_digest
 
 _PREAMBLE_BYTES = 132
 _FIRST_WINDOW_BYTES = 1 << 15
@@ -35,10 +36,11 @@ _ALL_PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, _PIXEL_DATA})
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN"})
 _TAGS = [
-    0x00080008, 0x00080016, 0x00080018, 0x00080060, 0x00100040, 0x00101010, 0x00180010, 0x00180012, 0x00180015,
-    0x00180050, 0x00181120, 0x00181210, 0x0020000D, 0x0020000E, 0x00200013, 0x00200032, 0x00200037, 0x00200052,
-    0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280030, 0x00280100, 0x00280101, 0x00280102,
-    0x00280103, 0x00280120, 0x00280121, 0x00281052, 0x00281053, 0x00281054, 0x00282110, *FUNCTIONAL_GROUPS,
+    0x00080008, 0x00080016, 0x00080018, 0x00080020, 0x00080022, 0x0008002A, 0x00080060, 0x00100020, 0x00100040,
+    0x00101010, 0x00180010, 0x00180012, 0x00180015, 0x00180050, 0x00181120, 0x00181210, 0x0020000D, 0x0020000E,
+    0x00200013, 0x00200032, 0x00200037, 0x00200052, 0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011,
+    0x00280030, 0x00280100, 0x00280101, 0x00280102, 0x00280103, 0x00280120, 0x00280121, 0x00281052, 0x00281053,
+    0x00281054, 0x00282110, *FUNCTIONAL_GROUPS,
 ]  # fmt: skip
 
 # What pydicom is known to raise on damaged headers.
@@ -235,7 +237,15 @@ def _slice_header(
         pixels=pixels,
         patient_age=values.code(dataset, 0x00101010),
         patient_sex=values.code(dataset, 0x00100040),
+        visit=_visit(dataset),
     )
+
+
+def _visit(dataset: Dataset) -> Visit:
+    """Acquisition before study: a study may be begun on another day than it is scanned."""
+    acquired, started, study = (values.strings(dataset, tag) for tag in (0x00080022, 0x0008002A, 0x00080020))
+    day = day_of(*(value[0] if value else None for value in (acquired, started, study)))
+    return Visit(patient_digest(values.encoded(dataset, 0x00100020)), day)
 
 
 def _pixel_format(dataset: Dataset, *, little_endian: bool) -> PixelFormat | None:

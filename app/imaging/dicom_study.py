@@ -55,8 +55,9 @@ def read_study(
         headers, directories = study_headers(files, scratch, options, workers.start)
         choice = choose_series(group_series(headers), options)
         hu = _read_pixels(choice.stack, options, workers)
-    patient = patient_attributes(choice.series.first.patient_age, choice.series.first.patient_sex)
-    volume = CtVolume(hu, choice.stack.grid, _identity(choice), patient)
+    first = choice.series.first
+    patient = patient_attributes(first.patient_age, first.patient_sex)
+    volume = CtVolume(hu, choice.stack.grid, _identity(choice), patient, first.visit)
     localizers = [
         Notice("localizer", "A localizer image of the same series was left out.", {"file": header.file.index})
         for header in choice.series.localizers

@@ -8,6 +8,7 @@
         SeriesSelectionError    several series fit, none fits, or the one named is absent
         NotChestCt              understood, but not a chest CT this service may analyse
         IrregularSeries         slices that do not form one regular volume
+        PriorMismatch           a prior that the scan must not be compared with
       ModelError                a model folder or network cannot be used
       OptionError               an option of the request names something that is not there
 
@@ -87,6 +88,12 @@ class IrregularSeries(ScanError):
     """Slices that do not form one regular volume."""
 
     default_code = "irregular_series"
+
+
+class PriorMismatch(ScanError):
+    """A prior scan that does not belong to the current one."""
+
+    default_code = "prior_mismatch"
 
 
 class ModelError(LungNoduleError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from app.imaging.errors import UnreadableScan
 from app.imaging.inputs import ScanFile
 from app.imaging.transfer_syntax import TransferSyntax
+from app.imaging.visit import Visit
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class SliceHeader:
     patient_age: str | None = field(default=None, repr=False)
     patient_sex: str | None = field(default=None, repr=False)
     """Both as encoded; see `app.imaging.patient_attributes`."""
+    visit: Visit = field(default_factory=Visit)
 
     @property
     def frame_index(self) -> int:

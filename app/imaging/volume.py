@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.imaging.patient_attributes import PatientAttributes
+from app.imaging.visit import Visit
 
 FloatArray = NDArray[np.float64]
 
@@ -151,12 +152,15 @@ class CtVolume:
         DICOM UIDs, or None for formats without them.
     patient
         Age and sex, for risk formulas that are asked to use them; None for formats without them.
+    visit
+        Whose it is and of which day, for comparisons; empty for formats that do not say.
     """
 
     hu: NDArray[np.int16]
     grid: Grid
     identity: DicomIdentity | None = None
     patient: PatientAttributes | None = None
+    visit: Visit = field(default_factory=Visit)
 
     def __post_init__(self) -> None:
         if self.hu.dtype != np.int16:

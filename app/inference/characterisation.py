@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -45,6 +45,8 @@ class Characterisation:
 
     nodules: tuple[CharacterisedNodule, ...]
     notices: tuple[Notice, ...]
+    below: tuple[Candidate, ...] = ()
+    """Candidates under the threshold, with their final probability, which falls."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def characterise(
         notices.extend(remarks)
     nodules = _without_duplicates(nodules, [n.center_lps_mm for n in nodules], [n.radius_mm for n in nodules])
     on_progress(1.0, f"{len(nodules)} nodules")
-    return Characterisation(tuple(nodules), tuple(notices))
+    below = tuple(replace(v.candidate, probability=v.probability) for v in verdicts if v.probability < threshold)
+    return Characterisation(tuple(nodules), tuple(notices), below)
 
 
 def mixed_probability(characteriser: float, detector: float, detector_weight: float) -> float:

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.imaging.acceptance import AcceptanceReport, Notice
+from app.imaging.alignment import Chest
 from app.imaging.patient_attributes import PatientAttributes
+from app.imaging.visit import Visit
 from app.imaging.volume import DicomIdentity, Grid
 
 Point = tuple[float, float, float]
@@ -127,6 +129,17 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True)
+class Trace:
+    """What a comparison with another scan needs of this one, once its voxels are gone; about 10 MB."""
+
+    chest: Chest
+    visit: Visit
+    faint: tuple[Candidate, ...]
+    """Candidates below the operating point, with their final probability, down to ``faint_probability``."""
+    faint_probability: float
+
+
+@dataclass(frozen=True)
 class Findings:
     """The answer for one CT series."""
 
@@ -144,6 +157,8 @@ class Findings:
     """By network: ``fp32`` or the variant of the manifest that ran."""
     patient: PatientAttributes | None = None
     """Age and sex from the headers; in no answer unless its request asks for them."""
+    trace: Trace | None = None
+    """Where the analysis was asked to keep it."""
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from app.imaging.acceptance import AcceptanceReport
+from app.imaging.alignment import coarse_chest
 from app.imaging.errors import OptionError
 from app.imaging.inputs import Source
-from app.imaging.lungs import coverage_warnings, segment_lungs
+from app.imaging.lungs import LungMask, coverage_warnings, segment_lungs
 from app.imaging.preprocessing import preprocess
 from app.imaging.read_options import ReadOptions
 from app.imaging.reading import read_ct
 from app.imaging.volume import CtVolume
 from app.inference.characterisation import characterise
 from app.inference.detection import detect, max_voxels_within
-from app.inference.findings import Findings, OnProgress, OperatingPoint, Progress
+from app.inference.findings import Candidate, Findings, OnProgress, OperatingPoint, Progress, Trace
 from app.inference.measuring import Chest, measured
 from app.inference.model_registry import KnownModel
 from app.inference.model_store import LoadedModel
@@ -39,6 +40,8 @@ class AnalysisOptions:
         Memory that a pass of the detector may take, in MiB; larger lungs are cut into tiles, with the same result.
     detector_max_voxels
         The same bound in voxels, for tests; wins over the memory.
+    keep_trace
+        Keep what a comparison with another scan needs (`app.inference.findings.Trace`).
     """
 
     read: ReadOptions = field(default_factory=ReadOptions)
@@ -46,6 +49,7 @@ class AnalysisOptions:
     threads: int = 2
     detector_memory_mib: float | None = None
     detector_max_voxels: int | None = None
+    keep_trace: bool = False
 
 
 def analyse(
@@ -153,7 +157,18 @@ def _analyse(
         warnings=(*model.notices, *coverage, *found.notices),
         precision=model.precision,
         patient=volume.patient,
+        trace=_trace(volume, lungs, found.below, model, operating_point) if options.keep_trace else None,
     )
+
+
+def _trace(
+    volume: CtVolume, lungs: LungMask, below: Sequence[Candidate], model: LoadedModel, operating_point: OperatingPoint
+) -> Trace:
+    """Faint is what the model's most sensitive operating point would report, or half of the one in force."""
+    thresholds = [point.threshold for point in model.manifest.operating_points.values()]
+    floor = min(operating_point.threshold / 2, *thresholds)
+    faint = tuple(candidate for candidate in below if candidate.probability >= floor)
+    return Trace(coarse_chest(volume, lungs), volume.visit, faint, floor)
 
 
 class _Clock:

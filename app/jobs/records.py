@@ -64,6 +64,8 @@ class Order:
     """Name of a configured webhook."""
     context_sha256: str | None = None
     """Of the clinical context that lies in the job's folder: the ledger holds no age and no sex."""
+    prior: str | None = None
+    """Id of the job whose scan this one is compared with."""
 
 
 @dataclass(frozen=True)

@@ -69,10 +69,11 @@ def order_of(stored: Mapping[str, Any]) -> Order:
 
 
 def as_json(order: Order) -> dict[str, Any]:
-    """The order as the column holds it."""
+    """The order as the column holds it, and as digests and fingerprints see it."""
     column = {**asdict(order), "allow_repairs": list(order.allow_repairs)}
-    if order.context_sha256 is None:  # so that orders without one keep the digests they had before there were any
-        del column["context_sha256"]
+    for name in ("context_sha256", "prior"):
+        if column[name] is None:  # so that orders without one keep the digests they had before there were any
+            del column[name]
     return column
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,16 +11,26 @@ from app.imaging.patient_attributes import PatientAttributes
 from app.inference.findings import DISCLAIMER, Findings, Nodule
 from app.reporting.answers import Answer, GuidelineAnswer
 from app.reporting.clinical_context import ClinicalContext, Input
+from app.reporting.compared import ComparedFindings, Comparison
 from app.reporting.growth import Growth, growth_of
 from app.reporting.guidelines.bts import bts
 from app.reporting.guidelines.fleischner import fleischner
 from app.reporting.guidelines.lung_rads import lung_rads
 from app.reporting.guidelines.lung_rads_exam import lung_rads_of_exam
-from app.reporting.nodule_facts import NoduleFacts
+from app.reporting.nodule_facts import Change, EarlierNodule, NoduleFacts
 from app.reporting.risk import BrockRisk, brock_risks
 
+_CHANGES: Mapping[str, Change | None] = {
+    "new": "new", "growing": "growing", "slowly_growing": "slowly_growing", "stable": "stable",
+    "shrinking": "decreased", "unknown": None,
+}  # fmt: skip
 HeaderInput = Literal["age_years", "sex"]
 _FINDING_NOTE = "Nodules below the operating point are neither assessed nor counted."
+_KIND_NOTE = (
+    "The kind of each nodule is the model's, which calls most part-solid ones solid; a reader has to look before a "
+    "category is used."
+)
+_SIGN_NOTE = "Measured calcification or fat does not make a nodule benign here: {} assessed by size."
 
 
 class RiskRequest(Input):
@@ -82,11 +92,25 @@ def assess_findings(findings: Findings, context: ClinicalContext | None = None) 
         Where its ``from_headers`` is set, age and sex that it lacks are taken from the scan.
     """
     known, from_headers = with_headers(context or ClinicalContext(), findings.patient)
-    nodules = [facts_of(nodule) for nodule in sorted(findings.nodules, key=lambda nodule: -nodule.probability)]
+    comparison = findings.comparison if isinstance(findings, ComparedFindings) else None
+    nodules = [
+        facts_of(nodule, comparison) for nodule in sorted(findings.nodules, key=lambda nodule: -nodule.probability)
+    ]
     assessment = _assess(nodules, known, None)
     return assessment.model_copy(
-        update={"inputs_from_headers": from_headers, "notes": [*assessment.notes, _FINDING_NOTE]}
+        update={"inputs_from_headers": from_headers, "notes": [*assessment.notes, *_scan_notes(findings.nodules)]}
     )
+
+
+def _scan_notes(nodules: Sequence[Nodule]) -> list[str]:
+    """What a category from measurements alone rests on."""
+    notes = [_FINDING_NOTE]
+    if any(nodule.kind is not None for nodule in nodules):
+        notes.append(_KIND_NOTE)
+    signs = [nodule.id for nodule in nodules if nodule.signs or nodule.kind == "calcified"]
+    if signs:
+        notes.append(_SIGN_NOTE.format(f"{', '.join(signs)} {'is' if len(signs) == 1 else 'are'}"))
+    return notes
 
 
 def with_headers(
@@ -100,24 +124,56 @@ def with_headers(
     return context.model_copy(update={name: getattr(patient, name) for name in found}), found
 
 
-def facts_of(nodule: Nodule) -> NoduleFacts:
-    """What is known of a nodule of a scan; what was not measured is missing, shape and smoothness always."""
+def facts_of(nodule: Nodule, comparison: Comparison | None = None) -> NoduleFacts:
+    """What is known of a nodule of a scan; what was not measured is missing, shape and smoothness always.
+
+    Parameters
+    ----------
+    nodule
+        Of the current scan.
+    comparison
+        With a prior: gives how the nodule changed, and its earlier size. Its earlier category is never guessed.
+    """
     location = nodule.location
     facts = {
         "id": nodule.id,
-        "kind": nodule.kind,
+        # Measured calcification is no benign pattern: size decides, until a reader has told what it is.
+        "kind": "solid" if nodule.kind == "calcified" else nodule.kind,
         "long_axis_mm": _measured(nodule.long_axis_mm, 3),
         "short_axis_mm": _measured(nodule.short_axis_mm, 3),
         "solid_diameter_mm": None if nodule.solid_diameter_mm is None else round(nodule.solid_diameter_mm, 3),
         "volume_mm3": _measured(nodule.volume_mm3, 1),
-        "volume_interval_mm3": nodule.volume_interval_mm3,
+        "volume_interval_mm3": _measured_interval(nodule.volume_interval_mm3),
         "lobe": location.lobe if location else None,
         "is_spiculated": nodule.is_spiculated,
         "is_juxtapleural": location.is_juxtapleural if location else None,
-        "has_fat": True if "fat" in nodule.signs else None,
+        **({} if comparison is None else _history(nodule, comparison)),
     }
     # Not validated: an interval or a size that the door would refuse must not lose a whole analysis.
-    return NoduleFacts.model_construct(**cast("dict[str, Any]", facts))
+    return NoduleFacts.model_construct(**facts)
+
+
+def _history(nodule: Nodule, comparison: Comparison) -> dict[str, Any]:
+    """What the comparison says of a nodule; nothing where it could not tell."""
+    status = next(found for found in comparison.statuses if found.nodule_id == nodule.id)
+    pair = next((found for found in comparison.pairs if found.current_id == nodule.id), None)
+    history: dict[str, Any] = {"change": _CHANGES[status.status]}
+    if pair is None or not comparison.days:
+        return history
+    before = next(found for found in comparison.prior_nodules if found.id == pair.prior_id)
+    solid = before.solid_diameter_mm
+    history["earlier"] = EarlierNodule.model_construct(
+        interval_days=float(comparison.days),
+        mean_diameter_mm=_measured(before.diameter_mm, 3),
+        solid_diameter_mm=None if solid is None else round(solid, 3),
+        volume_mm3=_measured(before.volume_mm3, 1),
+        volume_interval_mm3=_measured_interval(before.volume_interval_mm3),
+    )
+    return history
+
+
+def _measured_interval(interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    return None if interval is None else (round(interval[0], 1), round(interval[1], 1))
 
 
 def _measured(value: float, digits: int) -> float | None:

@@ -23,7 +23,7 @@ CONTEXT = {
     "age_years": 67.25, "sex": "female", "family_history_lung_cancer": False, "emphysema": True,
     "setting": "screening", "screening_exam": "baseline",
 }  # fmt: skip
-NODULE = replace(make_nodule(1, 0.9), kind="solid", is_spiculated=False, location=Location(lobe="upper"))
+NODULE = replace(make_nodule(1, 0.9), kind="solid", is_spiculated=False, location=Location(lobe="upper"), signs=())
 
 
 def told(**changes: Any) -> dict[str, str]:

@@ -17,7 +17,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.api.explanation_schemas import NoduleExplanation
-from app.api.job_work import order_analysis, rendered
+from app.api.job_work import order_analysis, priors_of, rendered
 from app.api.problems import MEDIA_TYPE
 from app.inference.model_store import load_model
 from app.inference.network import SessionOptions
@@ -67,7 +67,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_model_store: Path) -> I
         jobs = app.state.desk.jobs
         runner = Runner(
             ledger=jobs.ledger, intake=jobs.intake, store=jobs.store, worker_id="w", turn=nullcontext, timeout_s=60.0,
-            analyse=order_analysis(settings, app.state.service.models.registry, folder, analyse), render=rendered,
+            analyse=order_analysis(settings, app.state.service.models.registry, folder, analyse, priors_of(jobs)),
+            render=rendered,
             observe=lambda *_: None, trace=lambda _: nullcontext(),
         )  # fmt: skip
         yield World(client, jobs, runner, queue, metaimage(phantom.volume, folder / "scan.mha"))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from app.api.job_work import order_analysis, rendered
+from app.api.job_work import order_analysis, priors_of, rendered
 from app.api.problems import MEDIA_TYPE, problem_kinds
 from app.api.schemas import AnalysisResult
 from app.imaging.errors import UnreadableScan
@@ -59,12 +59,12 @@ def open_desk(tmp_path: Path, recorder: Recorder) -> Iterator[Callable[..., Desk
     def start(**changes: Any) -> Desk:
         settings = Settings(**{"data_dir": tmp_path / "data", "min_free_disk_bytes": 0, **changes})
         models = shelved(make_model(), make_model("other", "2.0.0"))
-        analysis = order_analysis(settings, models.registry, tmp_path, recorder)
         queue = HandQueue()
         app = create_app(settings, load=lambda _: models, run=recorder, make_queue=lambda _: queue)
         running.append(TestClient(app, root_path=settings.root_path))
         client = running[-1].__enter__()
         jobs = app.state.desk.jobs
+        analysis = order_analysis(settings, models.registry, tmp_path, recorder, priors_of(jobs))
         runner = Runner(
             ledger=jobs.ledger, intake=jobs.intake, store=jobs.store, worker_id="w", turn=nullcontext, timeout_s=60.0,
             analyse=analysis, render=rendered, observe=lambda *_: None,

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
-from app.api.job_work import order_analysis
+from app.api.job_work import order_analysis, priors_of
 from app.imaging.errors import ModelError, OptionError
 from app.jobs.records import DatabaseUnavailable, Order
 from app.jobs.tables import audit
@@ -239,7 +239,7 @@ def test_a_job_is_never_done_by_another_model_of_the_same_name(start: Open, stor
     """Another hash ends it; a folder that is missing may be on another worker, or come back."""
     client = start(max_loaded_models=1)
     models, settings = client.app.state.service.models, client.app.state.service.settings
-    analyse = order_analysis(settings, models.registry, tmp_path, Recorder())
+    analyse = order_analysis(settings, models.registry, tmp_path, Recorder(), priors_of(client.app.state.desk.jobs))
     sha256 = models.registry.find("tiny", "1.1.0").identity.sha256
     order = Order(model="tiny:1.1.0", model_sha256=sha256, operating_point="strict")
     analyse([], order, print)

@@ -87,7 +87,7 @@ class Running:
 
 @dataclass
 class Site:
-    """A service that takes in, a worker, and their data folder."""
+    """A service, a worker beside it, and their data folder: either may take a job."""
 
     service: Running
     worker: Running
@@ -121,7 +121,7 @@ def site(tmp_path: Path, tiny_model_store: Path) -> Iterator[Site]:
             )
         return Running(process, output)
 
-    service = start("service", "serve", "--port", str(port), LUNGNODULE_WORKER_CONCURRENCY="0")
+    service = start("service", "serve", "--port", str(port))
     made = Site(service, service, f"http://127.0.0.1:{port}", tmp_path / "data")
     try:
         until(lambda: is_ready(made))

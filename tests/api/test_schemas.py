@@ -18,7 +18,7 @@ def test_fields_of_the_contract() -> None:
     result = json.loads(result_from_findings(make_findings(make_nodule(1, 0.9))).model_dump_json())
     assert result.keys() == {
         "schema_version", "series", "acceptance", "model", "execution_provider", "operating_point", "timings_s",
-        "disclaimer", "nodules", "malignancy_meaning", "precision", "assessment",
+        "disclaimer", "nodules", "malignancy_meaning", "precision", "assessment", "comparison",
     }  # fmt: skip
     (nodule,) = result["nodules"]
     assert nodule == {

@@ -178,3 +178,18 @@ def test_the_pipeline_imports_no_http_and_no_training():
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_trace_is_kept_where_it_is_asked_for(tiny_model, phantom):
+    """What no operating point reports is no faint candidate, and none is reported twice."""
+    plain = analyse_volume(phantom.volume, ACCEPTED, tiny_model)
+    kept = analyse_volume(phantom.volume, ACCEPTED, tiny_model, AnalysisOptions(keep_trace=True))
+    assert plain.trace is None
+    assert [nodule.center_lps_mm for nodule in kept.nodules] == [nodule.center_lps_mm for nodule in plain.nodules]
+    assert kept.trace.faint_probability == 0.1  # of the point `sensitive`
+    assert all(0.1 <= candidate.probability < 0.5 for candidate in kept.trace.faint)
+    none = analyse_volume(
+        phantom.volume, ACCEPTED, tiny_model, AnalysisOptions(operating_point="none", keep_trace=True)
+    )
+    # What was reported is faint where nothing is.
+    assert {n.probability for n in kept.nodules} <= {c.probability for c in none.trace.faint}

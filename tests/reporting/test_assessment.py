@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -19,8 +19,10 @@ from app.imaging.patient_attributes import PatientAttributes, patient_attributes
 from app.inference.findings import Location
 from app.reporting.assessment import RiskRequest, assess, assess_findings, facts_of, with_headers
 from app.reporting.clinical_context import ClinicalContext, InvalidContext, told_from_json
+from app.reporting.compared import ComparedFindings, Comparison, NodulePair
 from app.reporting.nodule_facts import NoduleFacts
 from app.reporting.risk_examples import RISK_EXAMPLES
+from app.reporting.size_change import PriorStatus, Size, size_change
 from tests.api.standins import make_findings, make_nodule
 from tests.reporting.told import SCREENING, context, names
 
@@ -29,12 +31,19 @@ FULL = ClinicalContext(
     screening_exam="baseline",
 )  # fmt: skip
 MEASURED = replace(
-    make_nodule(1, 0.9), kind="solid", is_spiculated=False, location=Location(lobe="upper", is_juxtapleural=False)
+    make_nodule(1, 0.9),
+    kind="solid",
+    is_spiculated=False,
+    location=Location(lobe="upper", is_juxtapleural=False),
+    signs=(),
+    solid_diameter_mm=None,
+    volume_interval_mm3=None,
 )
 
 
 def test_without_a_context_the_answer_lists_what_is_missing() -> None:
-    assessment = assess_findings(make_findings(make_nodule(1, 0.9)))
+    bare = replace(MEASURED, kind=None, is_spiculated=None, location=None)
+    assessment = assess_findings(make_findings(bare))
     assert assessment.context is None
     assert assessment.disclaimer == "Research use only. Not for diagnosis."
     (nodule,) = assessment.nodules
@@ -77,7 +86,7 @@ def facts_of_answer(nodule: dict[str, Any]) -> NoduleFacts:
     location = nodule.get("location") or {}
     facts = {name: nodule[name] for name in NoduleFacts.model_fields if nodule.get(name) is not None}
     facts |= {name: location[name] for name in ("lobe", "is_juxtapleural") if location.get(name) is not None}
-    return NoduleFacts.model_validate(facts | ({"has_fat": True} if "fat" in nodule.get("signs", ()) else {}))
+    return NoduleFacts.model_validate(facts)
 
 
 def test_the_example_of_the_description_is_assessed_as_the_service_would() -> None:
@@ -85,7 +94,7 @@ def test_the_example_of_the_description_is_assessed_as_the_service_would() -> No
     told = RiskRequest(nodules=[facts_of_answer(nodule) for nodule in example["nodules"]])
     shown = example["assessment"]
     assert assess(told).model_dump(mode="json") == {**shown, "notes": []}
-    assert shown["notes"] == assess_findings(make_findings()).notes
+    assert shown["notes"] == assess_findings(make_findings(MEASURED)).notes
 
 
 def test_nodules_come_in_the_order_of_the_answer_and_are_counted() -> None:
@@ -110,9 +119,60 @@ def test_what_was_measured_in_a_scan_is_used() -> None:
         MEASURED, kind="part_solid", solid_diameter_mm=4.25, signs=("fat",), volume_interval_mm3=(150.0, 220.0)
     )
     facts = facts_of(nodule)
-    assert (facts.kind, facts.solid_diameter_mm, facts.has_fat, facts.lobe) == ("part_solid", 4.25, True, "upper")
+    assert (facts.kind, facts.solid_diameter_mm, facts.lobe) == ("part_solid", 4.25, "upper")
     assert (facts.is_smooth, facts.shape, facts.change, facts.lesion) == (None, None, None, "nodule")
-    assert assess_findings(make_findings(nodule), FULL).lung_rads.category == "1"
+    assert assess_findings(make_findings(nodule), FULL).lung_rads.category == "3"
+
+
+@pytest.mark.parametrize("changes", [{"signs": ("fat",)}, {"kind": "calcified", "signs": ("calcification",)}])
+def test_measured_signs_never_make_a_nodule_benign(changes: dict[str, Any]) -> None:
+    """One in five measured calcifications is none, and a rim of it is no benign pattern."""
+    nodule = replace(MEASURED, **changes)
+    assessment = assess_findings(make_findings(nodule), FULL)
+    assert facts_of(nodule).has_fat is None
+    assert assessment.lung_rads.category == assess_findings(make_findings(MEASURED), FULL).lung_rads.category == "3"
+    assert any("nodule-1 is assessed by size" in note for note in assessment.notes)
+
+
+def compared(status: str, **before: Any) -> ComparedFindings:
+    """`MEASURED` after half a year."""
+    prior = replace(MEASURED, id="prior-1", **before)
+    growth = size_change(
+        Size(prior.volume_mm3, prior.diameter_mm), Size(MEASURED.volume_mm3, MEASURED.diameter_mm), 180
+    )
+    told = PriorStatus(MEASURED.id, status, 180, None, None, None)  # type: ignore[arg-type]
+    comparison = Comparison(
+        days=180, quality=None, failure=None, prior_nodules=(prior,),  # type: ignore[arg-type]
+        pairs=() if status in ("new", "unknown") else (NodulePair(MEASURED.id, "prior-1", 1.0, 9.0, growth),),
+        only_current=(), only_prior=(), statuses=(told,), notices=(), missing=(),
+    )  # fmt: skip
+    plain = make_findings(MEASURED)
+    return ComparedFindings(**{f.name: getattr(plain, f.name) for f in fields(plain)}, comparison=comparison)
+
+
+@pytest.mark.parametrize(
+    ("status", "rule"),
+    [("growing", "lr-4a-solid-growing"), ("slowly_growing", "lr-4b-slow-growth"), ("new", "lr-4a-solid-new")],
+)
+def test_what_a_comparison_found_goes_into_lung_rads(status: str, rule: str) -> None:
+    (nodule,) = assess_findings(compared(status), FULL).nodules
+    answer = nodule.guidelines[0]
+    assert answer.rule is not None
+    assert answer.rule.id == rule
+
+
+def test_a_comparison_gives_the_doubling_time_and_never_invents_the_earlier_category() -> None:
+    (nodule,) = assess_findings(compared("growing", volume_mm3=MEASURED.volume_mm3 / 2), FULL).nodules
+    assert nodule.growth is not None
+    assert nodule.growth.doubling_time_days == pytest.approx(180, abs=0.5)
+    (stable,) = assess_findings(compared("stable"), FULL).nodules
+    assert stable.guidelines[0].category is None
+    assert "earlier" in [missing.name for missing in stable.guidelines[0].inputs_missing]
+
+
+def test_where_the_comparison_could_not_tell_nothing_is_assumed() -> None:
+    assert facts_of(MEASURED, compared("unknown").comparison).change is None
+    assert facts_of(MEASURED, compared("unknown").comparison).earlier is None
 
 
 def test_several_solid_nodules_are_multiple_for_fleischner_and_a_subsolid_one_is_not() -> None:

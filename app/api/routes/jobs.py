@@ -7,7 +7,7 @@ import base64
 import binascii
 import hashlib
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +21,7 @@ from app.imaging.errors import OptionError
 from app.inference.pipeline import choose_operating_point
 from app.jobs import intake
 from app.jobs.lookup import Filters
+from app.jobs.prior_scans import present_prior
 from app.jobs.records import Job, Order, State
 from app.reporting.clinical_context import ClinicalContext
 from app.uploads import receive_upload
@@ -41,6 +42,7 @@ IdempotencyKey = Annotated[
         description="The same key with the same scan and options is the same job, however often it is sent.",
     ),
 ]
+JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 NOTIFY = "Name of a configured webhook that is told of the job's end."
 ACCEPTED: dict[str, Any] = {
     "Location": {"description": "What was made.", "schema": {"type": "string"}},
@@ -52,6 +54,11 @@ class JobOptions(PredictOptions):
     """Text fields of the form, all optional."""
 
     notify: Annotated[str, Field(max_length=64)] | None = Field(default=None, description=NOTIFY)
+    prior: JobId | None = Field(
+        default=None,
+        description="Id of an earlier job of the same patient whose scan is still stored: both are compared, and the "
+        "answer has `comparison`.",
+    )
 
     def told_context(self) -> bytes | None:
         """The clinical context as the job keeps it."""
@@ -69,6 +76,9 @@ class RetryOptions(BaseModel):
     )
     notify: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="Name of a webhook.")
     context: ClinicalContext | None = Field(default=None, description="What is known of patient and exam.")
+    prior: JobId | Literal[""] | None = Field(
+        default=None, description="Job whose scan this one is compared with; empty for none."
+    )
 
 
 @router.post(
@@ -179,6 +189,7 @@ async def retry_job(
         allow_repairs=list(before.allow_repairs),
         notify=changes.notify or before.notify,
         context=changes.context or await _context_of(desk, job_id, before),
+        prior=(before.prior if changes.prior is None else changes.prior) or None,
     )
     wanted = intake.Request(
         await desk.run(definite_order, service, desk, asked),
@@ -207,6 +218,8 @@ def definite_order(service: Service, desk: JobDesk, asked: JobOptions) -> Order:
             code="unknown_webhook",
             values={"available": available},
         )
+    if asked.prior is not None:
+        present_prior(desk.jobs.lookup, asked.prior)
     return Order(
         model=f"{model.identity.name}:{model.identity.version}",
         model_sha256=model.identity.sha256,
@@ -215,6 +228,7 @@ def definite_order(service: Service, desk: JobDesk, asked: JobOptions) -> Order:
         allow_repairs=tuple(sorted(set(asked.allow_repairs))),
         notify=asked.notify,
         context_sha256=None if context is None else hashlib.sha256(context).hexdigest(),
+        prior=asked.prior,
     )
 
 
