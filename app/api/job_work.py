@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from app.api.schemas import result_from_findings
@@ -18,6 +19,7 @@ from app.inference.pipeline import AnalysisOptions
 from app.jobs.installation import Jobs, work
 from app.jobs.records import Order
 from app.jobs.runner import AnalyseOrder
+from app.reporting.bundle import Bundle, pack
 from app.settings import Settings
 
 
@@ -82,5 +84,6 @@ async def worker_beside(service: Service, jobs: Jobs, *, wanted: bool) -> AsyncI
 
 
 def rendered(findings: Findings) -> bytes:
-    """The document that is stored."""
-    return result_from_findings(findings).model_dump_json().encode()
+    """What is stored: the document, and the findings whole, for the forms that are made when they are asked for."""
+    document = result_from_findings(findings).model_dump_json().encode()
+    return pack(Bundle(document, findings, datetime.now(UTC)))
