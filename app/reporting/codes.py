@@ -40,6 +40,7 @@ VOLUME = Concept("118565006", "SCT", "Volume")
 MEAN_DENSITY = Concept("112181", "DCM", "Mean Attenuation Coefficient")
 CERTAINTY = Concept("111012", "DCM", "Certainty of Finding")
 PROBABILITY_OF_CANCER = Concept("111047", "DCM", "Probability of cancer")
+BOUNDED_BY = Concept("75958009", "SCT", "Bounded by")
 SUM_OF_VOXELS = Concept("126030", "DCM", "Sum of segmented voxel method for volume")
 
 MM = Concept("mm", "UCUM", "mm")

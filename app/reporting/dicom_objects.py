@@ -61,6 +61,10 @@ def finished(dataset: Dataset, material: Material, description: str) -> Dataset:
         if f"{prefix}Date" in dataset or prefix == "Series":
             setattr(dataset, f"{prefix}Date", date)
             setattr(dataset, f"{prefix}Time", time)
+    if "DateOfSecondaryCapture" in dataset:
+        dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = date, time
+    for contribution in dataset.get("ContributingEquipmentSequence", []):
+        contribution.ContributionDateTime = date + time  # highdicom takes the clock's
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.SeriesDescription = f"{description}. {DISCLAIMER}"[:64]
     dataset.ManufacturerModelName = material.findings.model.name

@@ -53,7 +53,7 @@ def presentation_state(material: Material) -> Dataset:
         referenced_images=distinct_images(material, [by_slice[z][0][1] for z in sorted(by_slice)]),
         content_label="AI_NODULES",
         content_description="Lung nodules marked by a program",
-        content_creator_name="lungnodule",
+        content_creator_name="Lungnodule^Program",
         graphic_layers=[layer],
         graphic_annotations=annotations,
         voi_lut_transformations=[pr.SoftcopyVOILUTTransformation(center_hu, width_hu, "LUNG")],

@@ -61,7 +61,7 @@ def segmentation(material: Material) -> Dataset:
         segment_descriptions=descriptions,
         content_label="NODULES",
         content_description="Lung nodules outlined by a program",
-        content_creator_name="lungnodule",
+        content_creator_name="Lungnodule^Program",
         **instance(material, "seg"),
         **equipment(material),
         **places,

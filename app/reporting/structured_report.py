@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from highdicom import sr
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from app.inference.findings import DISCLAIMER, Nodule
+from app.inference.findings import DISCLAIMER, Nodule, SliceBox
 from app.reporting import codes as concepts
 from app.reporting import wording
 from app.reporting.codes import Quantity
@@ -38,7 +36,11 @@ def structured_report(material: Material) -> Dataset:
     """TID 1500 with one measurement group (TID 1411) for each nodule; preliminary and unverified."""
     findings = material.findings
     segments = {nodule.id: (number, found) for number, (nodule, found) in enumerate(outlined(material), start=1)}
-    groups = [_group(material, nodule, *segments.get(nodule.id, (0, None))) for nodule in findings.nodules]
+    groups = [
+        group
+        for nodule in findings.nodules
+        for group in (_group(material, nodule, *segments.get(nodule.id, (0, None))), *_box_group(material, nodule))
+    ]
     boxes = [box for nodule in findings.nodules if (box := key_slice(nodule)) is not None]
     keyed = distinct_images(material, boxes) if identities(material)[0].frame_number is None else []
     report = sr.MeasurementReport(
@@ -88,27 +90,26 @@ def _algorithm(material: Material, *parameters: str) -> sr.AlgorithmIdentificati
 def _group(
     material: Material, nodule: Nodule, segment: int, voxels: Voxels | None
 ) -> sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
-    """TID 1411; where a nodule has no outline, its key image's box is the region."""
-    side = nodule.side and code(concepts.LATERALITY[nodule.side])
+    """TID 1411; where a nodule has no outline, its boxes are the region."""
     region = (
         {"referenced_segment": _referenced_segment(material, segment, voxels)}
         if voxels is not None
-        else {"referenced_regions": _regions(material, nodule)}
+        else {"referenced_regions": [_region(material, box) for box in nodule.slices]}
     )
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(tracking_uid(material.findings, nodule), nodule.id),
         finding_type=code(concepts.NODULE),
         finding_category=code(concepts.MORPHOLOGICALLY_ABNORMAL),
-        finding_sites=[sr.FindingSite(code(concepts.finding_site(nodule)), laterality=side or None)],
+        finding_sites=[_site(nodule)],
         algorithm_id=_algorithm(material),
-        measurements=[_measurement(material, nodule, quantity) for quantity in concepts.quantities(nodule)],
+        measurements=[_measurement(material, quantity) for quantity in concepts.quantities(nodule)],
         qualitative_evaluations=_composition(nodule),
         **region,
     )
 
 
-def _measurement(material: Material, nodule: Nodule, quantity: Quantity) -> sr.Measurement:
-    """TID 300; a probability says what it means, a diameter shows where it was taken."""
+def _measurement(material: Material, quantity: Quantity) -> sr.Measurement:
+    """TID 300; a probability says what it means."""
     meant = {
         concepts.CERTAINTY: wording.meaning_of_probability(),
         concepts.PROBABILITY_OF_CANCER: wording.meaning_of_malignancy(material.findings),
@@ -119,25 +120,33 @@ def _measurement(material: Material, nodule: Nodule, quantity: Quantity) -> sr.M
         unit=code(quantity.unit),
         algorithm_id=_algorithm(material, meant) if meant else None,
         method=code(concepts.SUM_OF_VOXELS) if quantity.name == concepts.VOLUME else None,
-        referenced_coordinates=_coordinates(material, nodule, quantity),
     )
 
 
-def _coordinates(
-    material: Material, nodule: Nodule, quantity: Quantity
-) -> Sequence[sr.CoordinatesForMeasurement | sr.CoordinatesForMeasurement3D] | None:
-    """The box on the key image with the mean diameter; the centre in the patient with the volume."""
-    frame_of_reference = material.findings.identity and material.findings.identity.frame_of_reference_uid
+def _box_group(material: Material, nodule: Nodule) -> list[sr.PlanarROIMeasurementsAndQualitativeEvaluations]:
+    """TID 1410: the box on the key image, for readers that show no segmentation; the same nodule by its tracking UID.
+
+    A group of its own, because TID 1411 takes a segment or regions and not both.
+    """
     box = key_slice(nodule)
-    if quantity.name == concepts.DIAMETER and box is not None:
-        outline = np.array(corners_px(box))
-        return [
-            sr.CoordinatesForMeasurement(sr.GraphicTypeValues.POLYLINE, outline, source_image(material, box)),
-        ]
-    if quantity.name == concepts.VOLUME and frame_of_reference:
-        center = np.array([nodule.center_lps_mm])
-        return [sr.CoordinatesForMeasurement3D(sr.GraphicTypeValues3D.POINT, center, frame_of_reference)]
-    return None
+    if box is None:
+        return []
+    return [
+        sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+            tracking_identifier=sr.TrackingIdentifier(tracking_uid(material.findings, nodule), nodule.id),
+            referenced_region=_region(material, box),
+            finding_type=code(concepts.NODULE),
+            finding_category=code(concepts.MORPHOLOGICALLY_ABNORMAL),
+            finding_sites=[_site(nodule)],
+            geometric_purpose=code(concepts.BOUNDED_BY),
+            algorithm_id=_algorithm(material),
+        )
+    ]
+
+
+def _site(nodule: Nodule) -> sr.FindingSite:
+    side = code(concepts.LATERALITY[nodule.side]) if nodule.side else None
+    return sr.FindingSite(code(concepts.finding_site(nodule)), laterality=side)
 
 
 def _composition(nodule: Nodule) -> list[sr.QualitativeEvaluation] | None:
@@ -145,12 +154,9 @@ def _composition(nodule: Nodule) -> list[sr.QualitativeEvaluation] | None:
     return [sr.QualitativeEvaluation(code(concepts.COMPOSITION), code(kind))] if kind else None
 
 
-def _regions(material: Material, nodule: Nodule) -> list[sr.ImageRegion]:
-    box = key_slice(nodule)
-    if box is None:
-        return []
+def _region(material: Material, box: SliceBox) -> sr.ImageRegion:
     outline = np.array(corners_px(box))
-    return [sr.ImageRegion(sr.GraphicTypeValues.POLYLINE, outline, source_image(material, box))]
+    return sr.ImageRegion(sr.GraphicTypeValues.POLYLINE, outline, source_image(material, box))
 
 
 def _referenced_segment(material: Material, segment: int, voxels: Voxels) -> sr.ReferencedSegment:

@@ -30,10 +30,11 @@ def secondary_capture(material: Material) -> Dataset:
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
-        patient_orientation=("", ""),
+        patient_orientation=("L", "P"),
         transfer_syntax_uid="1.2.840.10008.1.2.1",
         **instance(material, "sc"),
     )
+    dataset.PatientOrientation = None  # several cuts on one page
     dataset.ConversionType = "WSD"
     dataset.BodyPartExamined = "CHEST"
     dataset.BurnedInAnnotation = "NO"  # no patient data are drawn
