@@ -115,23 +115,21 @@ def decoded(wanted: Any, value: Any) -> Any:  # noqa: ANN401 - the type decides
     """The reverse of `encoded` for a value of the type ``wanted``."""
     if value is None or wanted is Any:
         return value
-    origin = typing.get_origin(wanted)
-    if origin in (typing.Union, types.UnionType):
-        return decoded(next(kind for kind in typing.get_args(wanted) if kind is not type(None)), value)
-    if origin is tuple:
-        kinds = typing.get_args(wanted)
-        if kinds[-1] is Ellipsis:
-            return tuple(decoded(kinds[0], each) for each in value)
-        return tuple(decoded(kind, each) for kind, each in zip(kinds, value, strict=True))
-    if origin is np.ndarray:
-        return _array(value)
-    if origin is not None and issubclass(origin, Mapping):
-        return {key: decoded(typing.get_args(wanted)[1], each) for key, each in value.items()}
     if wanted is Grid:
         return Grid(tuple(value["shape_zyx"]), np.array(value["affine"]))
-    if dataclasses.is_dataclass(wanted):
+    if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
         hints = _hints(wanted)
         return wanted(**{name: decoded(hints[name], each) for name, each in value.items() if name in hints})
+    origin, kinds = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin in (typing.Union, types.UnionType):
+        value = decoded(next(kind for kind in kinds if kind is not type(None)), value)
+    elif origin is tuple:
+        each_kind = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
+        value = tuple(decoded(kind, each) for kind, each in zip(each_kind, value, strict=True))
+    elif origin is np.ndarray:
+        value = _array(value)
+    elif origin is not None and issubclass(origin, Mapping):
+        value = {key: decoded(kinds[1], each) for key, each in value.items()}
     return value
 
 
@@ -145,4 +143,4 @@ def _array(value: Mapping[str, Any]) -> np.ndarray[Any, Any]:
     body = np.frombuffer(base64.b64decode(value["bytes"]), np.uint8)
     if dtype == np.bool_:
         return np.unpackbits(body, count=int(np.prod(shape))).astype(np.bool_).reshape(shape)
-    return body.view(dtype).reshape(shape).copy()
+    return np.array(body.view(dtype).reshape(shape))

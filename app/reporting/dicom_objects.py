@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta, timezone
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta, timezone
 from io import BytesIO
 from typing import Any
 
 import highdicom as hd
-from pydicom.dataset import Dataset, FileDataset
+import pydicom
+from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
+from pydicom.uid import UID
 
 from app.imaging.volume import SliceIdentity
 from app.inference.findings import DISCLAIMER, Nodule, SliceBox
@@ -40,7 +43,7 @@ def instance(material: Material, kind: str) -> dict[str, Any]:
     }
 
 
-def equipment(material: Material) -> dict[str, str]:
+def equipment(material: Material) -> dict[str, Any]:
     """The rest of the Enhanced General Equipment module; the serial number is the model's digest."""
     return {
         "manufacturer_model_name": material.findings.model.name,
@@ -54,7 +57,7 @@ def finished(dataset: Dataset, material: Material, description: str) -> Dataset:
     reference = material.originals.image(0)
     for keyword in PATIENT_AND_STUDY:
         if keyword in reference:
-            dataset[keyword] = reference[keyword]
+            dataset[keyword] = deepcopy(reference[keyword])  # pydicom changes an element in place
     local = _local(material.made_at, reference)
     date, time = local.strftime("%Y%m%d"), local.strftime("%H%M%S.%f")
     for prefix in ("Content", "Series", "InstanceCreation", "PresentationCreation"):
@@ -70,7 +73,7 @@ def finished(dataset: Dataset, material: Material, description: str) -> Dataset:
     dataset.ManufacturerModelName = material.findings.model.name
     dataset.SoftwareVersions = material.program_version
     dataset.DeviceSerialNumber = material.findings.model.sha256[:16]
-    dataset.file_meta.ImplementationClassUID = _IMPLEMENTATION_CLASS_UID
+    dataset.file_meta.ImplementationClassUID = UID(_IMPLEMENTATION_CLASS_UID)
     dataset.file_meta.ImplementationVersionName = "LUNGNODULE"
     return dataset
 
@@ -78,9 +81,7 @@ def finished(dataset: Dataset, material: Material, description: str) -> Dataset:
 def in_bytes(dataset: Dataset) -> bytes:
     """As a DICOM file, with an empty preamble."""
     written = BytesIO()
-    file = dataset if isinstance(dataset, FileDataset) else FileDataset(None, dataset, file_meta=dataset.file_meta)
-    file.preamble = b"\0" * 128
-    file.save_as(written, enforce_file_format=True)
+    pydicom.dcmwrite(written, dataset, enforce_file_format=True)
     return written.getvalue()
 
 
@@ -144,7 +145,7 @@ def _reference(material: Material, image: SliceIdentity) -> Dataset:
     reference, first = Dataset(), material.originals.image(0)
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "Modality", *PATIENT_AND_STUDY):
         if keyword in first:
-            reference[keyword] = first[keyword]
+            reference[keyword] = deepcopy(first[keyword])
     reference.SpecificCharacterSet = "ISO_IR 192"
     reference.SOPClassUID, reference.SOPInstanceUID = image.sop_class_uid, image.sop_instance_uid
     return reference
@@ -155,6 +156,6 @@ def _local(moment: datetime, reference: Dataset) -> datetime:
     offset = str(reference.get("TimezoneOffsetFromUTC", "") or "+0000")
     sign, hours, minutes = offset[0], offset[1:3], offset[3:5]
     if sign not in "+-" or not (hours + minutes).isdigit() or len(minutes) != 2:
-        return moment.astimezone(timezone.utc)
+        return moment.astimezone(UTC)
     shift = timedelta(hours=int(hours), minutes=int(minutes))
     return moment.astimezone(timezone(shift if sign == "+" else -shift))

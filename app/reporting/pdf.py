@@ -33,10 +33,15 @@ _RESULT = ParagraphStyle("result", _TEXT, fontName="Helvetica-Bold", fontSize=10
 _WARNING = ParagraphStyle("warning", _RESULT, alignment=1)
 
 _COLUMNS = (
-    ("", 14), ("Place", 24), ("Images", 25), ("Long x short, mean (mm)", 30), ("Volume (mm³)", 17), ("Mean HU", 14),
-    ("Type", 18), ("Probability", 19), ("Malignancy", 19),
+    ("", 9), ("Place", 27), ("Images", 26), ("Long x short, mean (mm)", 31), ("Volume (mm³)", 17), ("Mean HU", 12),
+    ("Type", 19), ("Probability", 19), ("Malignancy", 20),
 )  # fmt: skip
 """Heading and width in mm."""
+_MEASURED = (
+    "Diameters: long axis and the longest extent across it in the axial slice of largest area, and their mean. "
+    "Volume: voxels of the outline. All measured by the program on its own outline; the marks may be no nodules, "
+    "and nodules may be missed."
+)
 
 
 def pdf(material: Material) -> bytes:
@@ -69,7 +74,7 @@ def _head(material: Material, image: Dataset | None) -> list[Flowable]:
     findings = material.findings
     z, y, _ = findings.grid.spacing_zyx_mm
     told += [
-        ("Series", f"{findings.grid.shape_zyx[0]} slices, {z:.2f} mm apart, pixels {y:.2f} mm"),
+        ("Voxels", f"{findings.grid.shape_zyx[0]} slices, {z:.2f} mm apart, pixels {y:.2f} mm"),
         ("Analysed", f"{material.made_at:%Y-%m-%d %H:%M} {material.made_at.tzname()}"),
     ]
     cells = [[_paragraph(name, _HEADING), _paragraph(value, _CELL)] for name, value in told]
@@ -133,8 +138,8 @@ def _row(nodule: Nodule) -> list[Paragraph]:
         f"{nodule.volume_mm3:.0f}",
         "-" if nodule.mean_hu is None else f"{nodule.mean_hu:.0f}",
         wording.kind(nodule) or "-",
-        f"{100 * nodule.probability:.0f} %",
-        f"{100 * nodule.malignancy_probability:.0f} %",
+        wording.percent(nodule.probability),
+        wording.percent(nodule.malignancy_probability),
     )
     return [_paragraph(cell, _CELL) for cell in cells]
 
@@ -159,8 +164,8 @@ def _strip(chest: Chest, nodule: Nodule) -> Flowable:
     shown = "" if box is None else f", axial: {_slice_name(box.instance_number, box.frame_number, box.index_z)}"
     x, y, z = nodule.center_lps_mm
     caption = (
-        f"{nodule.id}, {wording.place(nodule)}{shown}; centre LPS {x:.1f}, {y:.1f}, {z:.1f} mm; {nodule.diameter_mm:.1f} "
-        "mm. Axial, coronal, sagittal; axial 50 mm wide. Lung window."
+        f"{nodule.id}, {wording.place(nodule)}{shown}; centre LPS {x:.1f}, {y:.1f}, {z:.1f} mm; "
+        f"{nodule.diameter_mm:.1f} mm. Axial, coronal, sagittal; axial 50 mm wide. Lung window."
     )
     table = Table([pictures], [_WIDTH / 4] * 4)
     table.setStyle(TableStyle([("ALIGN", (0, 0), (-1, -1), "CENTER"), *_tight(0)]))
@@ -175,15 +180,11 @@ def _slice_name(instance_number: int | None, frame_number: int | None, index_z: 
 
 def _method(material: Material) -> list[Flowable]:
     findings = material.findings
-    lines = (
+    made_by = (
         f"Model {wording.model(findings)} (sha256 of its manifest {findings.model.sha256}), program "
-        f"{material.program_version}, on {findings.execution_provider}. {wording.operating_point(findings)}",
-        wording.meaning_of_probability(),
-        wording.meaning_of_malignancy(findings),
-        "Diameters: long axis and the longest extent across it in the axial slice of largest area, and their mean. "
-        "Volume: voxels of the outline. All measured by the program on its own outline; the marks may be no nodules, "
-        "and nodules may be missed.",
+        f"{material.program_version}, on {findings.execution_provider}. {wording.operating_point(findings)}"
     )
+    lines = (made_by, wording.meaning_of_probability(), wording.meaning_of_malignancy(findings), _MEASURED)
     return [KeepTogether([_paragraph("Method", _HEADING), *(_paragraph(line, _SMALL) for line in lines)])]
 
 

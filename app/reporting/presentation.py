@@ -125,7 +125,7 @@ def _label(material: Material, nodule: Nodule, box: SliceBox) -> pr.TextObject:
     above = top >= 2 * _LABEL_HEIGHT_PX
     anchor = ((left + right) / 2, top if above else bottom)
     return pr.TextObject(
-        text_value=f"{nodule.id}: {nodule.diameter_mm:.1f} mm, probability {100 * nodule.probability:.0f} %",
+        text_value=f"{nodule.id}: {nodule.diameter_mm:.1f} mm, probability {wording.percent(nodule.probability)}",
         units=pr.AnnotationUnitsValues.PIXEL,
         anchor_point=anchor,
         anchor_point_visible=False,

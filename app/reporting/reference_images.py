@@ -19,7 +19,8 @@ PATIENT_AND_STUDY = (
     "OtherPatientIDs", "OtherPatientNames", "EthnicGroup", "PatientComments", "PatientIdentityRemoved",
     "DeidentificationMethod", "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "StudyDescription",
     "AccessionNumber", "ReferringPhysicianName", "PatientAge", "PatientSize", "PatientWeight", "Occupation",
-    "AdditionalPatientHistory", "TimezoneOffsetFromUTC",
+    "AdditionalPatientHistory", "AdmittingDiagnosesDescription", "MedicalAlerts", "Allergies", "SmokingStatus",
+    "PregnancyStatus", "LastMenstrualDate", "PatientState", "TimezoneOffsetFromUTC",
 )  # fmt: skip
 """Repeated in every object, so that all of a study say the same of it (Patient, General Study, Patient Study)."""
 

@@ -33,7 +33,7 @@ _FILE_NAMES: dict[Kind, str] = {
     "pdf": "report.pdf",
     "fhir": "fhir.json",
     "csv": "nodules.csv",
-}  # type: ignore[dict-item]
+}
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import highdicom as hd
 import numpy as np
 from pydicom.dataset import Dataset
 
 from app.inference.findings import Nodule
+from app.reporting import wording
 from app.reporting.codes import LATERALITY, MORPHOLOGICALLY_ABNORMAL, NODULE, finding_site
 from app.reporting.dicom_objects import code, equipment, finished, identities, instance, is_filled
 from app.reporting.errors import no_nodules
@@ -44,7 +47,7 @@ def segmentation(material: Material) -> Dataset:
         raise no_nodules("seg")
     slices, planes = label_planes([voxels for _, voxels in found], material.findings.grid)
     descriptions = [_segment(material, nodule, number) for number, (nodule, _) in enumerate(found, start=1)]
-    places = {}
+    places: dict[str, Any] = {}
     if identities(material)[0].frame_number is None:
         images = [material.originals.image(z) for z in slices]
     else:
@@ -75,7 +78,7 @@ def _segment(material: Material, nodule: Nodule, number: int) -> hd.seg.SegmentD
     model = material.findings.model
     description = hd.seg.SegmentDescription(
         segment_number=number,
-        segment_label=f"{nodule.id} ({100 * nodule.probability:.0f} %)",
+        segment_label=f"{nodule.id} ({wording.percent(nodule.probability)})",
         segmented_property_category=code(MORPHOLOGICALLY_ABNORMAL),
         segmented_property_type=code(NODULE),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
@@ -94,7 +97,7 @@ def _segment(material: Material, nodule: Nodule, number: int) -> hd.seg.SegmentD
 
 
 def _fix_dimensions(dataset: Dataset, material: Material) -> None:
-    """highdicom draws this UID at random; the same answer must be the same object."""
+    """The library draws this UID at random; the same answer must be the same object."""
     uid = material.uid("dimensions")
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = uid

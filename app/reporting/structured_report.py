@@ -29,6 +29,7 @@ from app.reporting.segmentation import outlined
 
 _SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 _AI = codes.cid7162.ArtificialIntelligence
+_Group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations | sr.PlanarROIMeasurementsAndQualitativeEvaluations
 _QUALITATIVE = sr.CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
 
 
@@ -36,11 +37,9 @@ def structured_report(material: Material) -> Dataset:
     """TID 1500 with one measurement group (TID 1411) for each nodule; preliminary and unverified."""
     findings = material.findings
     segments = {nodule.id: (number, found) for number, (nodule, found) in enumerate(outlined(material), start=1)}
-    groups = [
-        group
-        for nodule in findings.nodules
-        for group in (_group(material, nodule, *segments.get(nodule.id, (0, None))), *_box_group(material, nodule))
-    ]
+    groups: list[_Group] = []
+    for nodule in findings.nodules:
+        groups += [_group(material, nodule, *segments.get(nodule.id, (0, None))), *_box_group(material, nodule)]
     boxes = [box for nodule in findings.nodules if (box := key_slice(nodule)) is not None]
     keyed = distinct_images(material, boxes) if identities(material)[0].frame_number is None else []
     report = sr.MeasurementReport(
@@ -174,8 +173,7 @@ def _segmentation_object(material: Material, segments: dict[str, tuple[int, Voxe
     """The SEG as evidence: what is referred to must be listed."""
     if not segments:
         return []
-    reference, first = Dataset(), evidence(material)[0]
-    reference.update(first)
+    reference = evidence(material)[0]
     reference.Modality = "SEG"
     reference.SeriesInstanceUID = material.uid("series", "seg")
     reference.SOPClassUID, reference.SOPInstanceUID = _SEG, material.uid("instance", "seg")
@@ -204,5 +202,3 @@ def _remarks(material: Material) -> Dataset:
             sr.TextContentItem(codes.DCM.Comment, sentence, relationship_type=sr.RelationshipTypeValues.CONTAINS)
         )
     return container
-
-

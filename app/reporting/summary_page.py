@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +32,7 @@ def secondary_capture(material: Material) -> Dataset:
         transfer_syntax_uid="1.2.840.10008.1.2.1",
         **instance(material, "sc"),
     )
-    dataset.PatientOrientation = None  # several cuts on one page
+    dataset.PatientOrientation = []  # several cuts on one page
     dataset.ConversionType = "WSD"
     dataset.BodyPartExamined = "CHEST"
     dataset.BurnedInAnnotation = "NO"  # no patient data are drawn
@@ -84,9 +82,9 @@ def figures(nodule: Nodule) -> list[str]:
     kind = wording.kind(nodule)
     return [
         f"{nodule.long_axis_mm:.1f} x {nodule.short_axis_mm:.1f} mm, mean {nodule.diameter_mm:.1f} mm",
-        f"volume {nodule.volume_mm3:.0f} mm³{density}",
-        f"probability {100 * nodule.probability:.0f} %",
-        f"malignancy {100 * nodule.malignancy_probability:.0f} %",
+        f"volume {nodule.volume_mm3:.0f} mm3{density}",
+        f"probability {wording.percent(nodule.probability)}",
+        f"malignancy {wording.percent(nodule.malignancy_probability)}",
         *([kind] if kind else []),
     ]
 
@@ -94,12 +92,15 @@ def figures(nodule: Nodule) -> list[str]:
 def _write_foot(draw: ImageDraw.ImageDraw, material: Material, top: int) -> None:
     findings = material.findings
     left_out = len(findings.nodules) - _MOST_NODULES
+    made_by = (
+        f"{wording.operating_point(findings)} Model {wording.model(findings)}, sha256 {findings.model.sha256[:16]}, "
+        f"{material.made_at:%Y-%m-%d %H:%M} {material.made_at.tzname()}."
+    )
     lines = [
         *([f"{left_out} further nodules: see the structured report."] if left_out > 0 else []),
-        wording.meaning_of_probability(),
+        f"{wording.meaning_of_probability()} Fourth picture: axial, 50 mm wide. Lung window.",
         wording.meaning_of_malignancy(findings),
-        f"{wording.operating_point(findings)} Model {wording.model(findings)}, sha256 {findings.model.sha256[:16]}, "
-        f"{material.made_at:%Y-%m-%d %H:%M} {material.made_at.tzname()}.",
+        made_by,
     ]
     for line, text in enumerate(lines):
         _write(draw, (_MARGIN_PX, top + 30 * line), _fitted(text), 17, _GREY)
@@ -114,5 +115,11 @@ def _fitted(text: str) -> str:
     return text
 
 
-def _write(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size_px: int, fill: Any = "white") -> None:  # noqa: ANN401
+def _write(
+    draw: ImageDraw.ImageDraw,
+    at: tuple[float, float],
+    text: str,
+    size_px: int,
+    fill: str | tuple[int, int, int] = "white",
+) -> None:
     draw.text(at, text, font=font(size_px), fill=fill)

@@ -63,3 +63,9 @@ def images(nodule: Nodule) -> str:
     else:
         counted, word = [box.index_z for box in nodule.slices], "slices"
     return f"{word} {min(counted)}-{max(counted)}"
+
+
+def percent(probability: float) -> str:
+    """Whole per cent; no program is certain, so neither 0 nor 100 is ever said."""
+    whole = round(100 * probability)
+    return "< 1 %" if whole < 1 else "> 99 %" if whole > 99 else f"{whole} %"
