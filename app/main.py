@@ -21,7 +21,7 @@ from app.api.job_desk import open_desk
 from app.api.job_work import worker_beside
 from app.api.openapi import describe
 from app.api.problems import problem_response
-from app.api.routes import capabilities, health, job_events, job_results, jobs, models, predict
+from app.api.routes import capabilities, health, job_documents, job_events, job_results, jobs, models, predict
 from app.api.service import Analyse, LoadModels, Service, load_models
 from app.api.waiting_line import ClientHungUp, WaitingLine
 from app.imaging.errors import LungNoduleError, ModelError
@@ -92,7 +92,7 @@ def create_app(
     app.add_middleware(Edge, metrics=metrics)
     for error in (LungNoduleError, HTTPException, RequestValidationError, ClientDisconnect, ClientHungUp):
         app.add_exception_handler(error, problem_response)
-    for resource in (predict, jobs, job_results, job_events, models, capabilities, health):
+    for resource in (predict, jobs, job_results, job_documents, job_events, models, capabilities, health):
         app.include_router(resource.router)
     add_front_pages(app, docs=settings.docs)
     if settings.docs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 from collections.abc import Iterator
@@ -26,10 +25,6 @@ STAGES = {
     "characterise": "Characterising",
     "measure": "Measuring",
 }
-CSV_COLUMNS = (
-    "id", "probability", "malignancy_probability", "label", "diameter_mm", "volume_mm3",
-    "center_lps_x_mm", "center_lps_y_mm", "center_lps_z_mm", "side",
-)  # fmt: skip
 
 
 def analyse(
@@ -46,6 +41,13 @@ def analyse(
         Path | None,
         typer.Option(
             "--output", "-o", file_okay=False, help="Also write result.json and nodules.csv into this folder."
+        ),
+    ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            help="With --output: which, with commas between: json, csv, pdf, fhir, and of DICOM scans sr, seg, gsps, "
+            "ko, sc; or `all`, which leaves out what there cannot be."
         ),
     ] = None,
     series_uid: Annotated[
@@ -70,14 +72,19 @@ def analyse(
     - `lungnodule analyse series.zip --json > result.json`
 
     - `lungnodule analyse ct.nii.gz --operating-point sensitive --output findings/`
+
+    - `lungnodule analyse study/ --output findings/ --formats all`
     """
     with errors_in_one_line():
         from app.api.schemas import result_from_findings
         from app.api.service import load_models
+        from app.cli.result_files import chosen_formats, write_results
         from app.imaging.read_options import ReadOptions
         from app.inference import pipeline
+        from app.reporting.originals import Originals
 
         quiet_libraries()
+        chosen = chosen_formats(formats)
         settings = settings_with(device=device, threads=threads, models=model)
         loaded = load_models(settings)[0]
         options = pipeline.AnalysisOptions(
@@ -87,10 +94,11 @@ def analyse(
             detector_memory_mib=settings.detector_memory_mib,
         )
         with _progress() as on_progress:
-            findings = pipeline.analyse(paths[0] if len(paths) == 1 else paths, loaded, options, on_progress)
+            findings = pipeline.analyse(paths, loaded, options, on_progress)
         document = result_from_findings(findings).model_dump_json(indent=2)
         if output is not None:
-            _write(output, document, findings)
+            originals = Originals(paths, findings, settings.read)
+            write_results(output, chosen, document, originals, leave_out=formats == "all")
         if as_json:
             typer.echo(document)
         else:
@@ -132,28 +140,6 @@ def _progress() -> Iterator[OnProgress | None]:
             )
 
         yield show
-
-
-def _write(folder: Path, document: str, findings: Findings) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").write_text(document + "\n", encoding="utf-8")
-    with (folder / "nodules.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(CSV_COLUMNS)
-        writer.writerows(_csv_row(nodule) for nodule in findings.nodules)
-
-
-def _csv_row(nodule: Nodule) -> tuple[object, ...]:
-    return (
-        nodule.id,
-        round(nodule.probability, 4),
-        round(nodule.malignancy_probability, 4),
-        nodule.label,
-        round(nodule.diameter_mm, 2),
-        round(nodule.volume_mm3, 1),
-        *(round(value, 2) for value in nodule.center_lps_mm),
-        nodule.side or "",
-    )
 
 
 def _print_table(findings: Findings) -> None:
