@@ -46,10 +46,13 @@ def structured_report(material: Material) -> Dataset:
         observation_context=_observer(material),
         # Of CID 100, which the template asks for; "CT Chest" is not in it.
         procedure_reported=codes.cid100.CTUnspecifiedBodyRegion,
-        imaging_measurements=groups or None,
+        imaging_measurements=groups or [_placeholder(material)],
         title=codes.DCM.ImagingMeasurementReport,
         referenced_images=keyed or None,
     )
+    if not groups:
+        # The library asks for a group; the standard does not, and there is none to report.
+        report[0].ContentSequence.pop()
     report[0].ContentSequence.append(_remarks(material))
     dataset = sr.Comprehensive3DSR(
         evidence=[*evidence(material), *_segmentation_object(material, segments)],
@@ -60,6 +63,10 @@ def structured_report(material: Material) -> Dataset:
         **instance(material, "sr"),
     )
     return finished(dataset, material, "AI nodule measurements")
+
+
+def _placeholder(material: Material) -> sr.MeasurementsAndQualitativeEvaluations:
+    return sr.MeasurementsAndQualitativeEvaluations(sr.TrackingIdentifier(material.uid("none"), "none"))
 
 
 def _observer(material: Material) -> sr.ObservationContext:

@@ -98,7 +98,8 @@ def test_operations_have_names_that_a_generated_client_can_use(document: dict[st
     names = [operation["operationId"] for operations in document["paths"].values() for operation in operations.values()]
     assert sorted(names) == [
         "cancel_job", "capabilities", "create_job", "erase_job", "follow_job", "healthz", "list_jobs",
-        "list_loaded_models", "metrics", "predict", "readyz", "retry_job", "show_document", "show_job", "show_model", "show_result",
+        "list_loaded_models", "metrics", "predict", "readyz", "retry_job", "show_document", "show_job", "show_model",
+            "show_result",
     ]  # fmt: skip
 
 
