@@ -189,7 +189,8 @@ def _method(material: Material) -> list[Flowable]:
 
 
 def _foot(material: Material, image: Dataset | None) -> list[str]:
-    who = "" if image is None else f"{str(image.PatientName).replace('^', ' ')}, {image.PatientID}. "
+    told = [] if image is None else [str(image.PatientName or "").replace("^", " ").strip(), str(image.PatientID or "")]
+    who = "".join(f"{name}. " for name in (", ".join(filter(None, told)),) if name)
     return [
         f"{who}{DISCLAIMER} {wording.PRELIMINARY}",
         f"{wording.model(material.findings)}, {material.made_at:%Y-%m-%d %H:%M} {material.made_at.tzname()}",
