@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from app.reporting.material import Material
 from app.reporting.views import ORANGE, Chest, font, views
 
 _WIDTH_PX, _MARGIN_PX, _VIEW_PX, _GAP_PX = 1400, 24, 240, 8
+_TEXT_PX, _LINE_PX = 17, 26
 _MOST_NODULES = 12
 _GREY = (200, 200, 200)
 
@@ -47,18 +50,19 @@ def summary_page(material: Material) -> NDArray[np.uint8]:
     """(rows, columns, 3) picture: a strip of views for each nodule, up to twelve, with its figures; no patient data."""
     findings = material.findings
     shown = findings.nodules[:_MOST_NODULES]
-    head, foot, strip = 128, 150, _VIEW_PX + 3 * _GAP_PX
+    foot_lines = _foot_lines(material)
+    head, foot, strip = 154, 40 + _LINE_PX * len(foot_lines), _VIEW_PX + 3 * _GAP_PX
     page = Image.new("RGB", (_WIDTH_PX, head + max(1, len(shown)) * strip + foot))
     draw = ImageDraw.Draw(page)
     _write(draw, (_MARGIN_PX, 20), "Lung nodules found by a program", 30)
     _write(draw, (_MARGIN_PX, 62), DISCLAIMER, 22, ORANGE)
-    _write(draw, (_MARGIN_PX, 94), f"{wording.PRELIMINARY} {wording.outcome(findings)}", 17)
+    _write_lines(draw, 94, _wrapped(f"{wording.PRELIMINARY} {wording.outcome(findings)}"), "white")
     chest = Chest.of(material.originals.volume) if shown else None
     for row, nodule in enumerate(shown):
         _add_strip(page, chest, nodule, head + row * strip)
     if not shown:
         _write(draw, (_MARGIN_PX, head + 90), "No nodule reached the operating point.", 34)
-    _write_foot(draw, material, page.height - foot + 8)
+    _write_lines(draw, page.height - foot + 8, foot_lines, _GREY)
     return np.asarray(page)
 
 
@@ -89,30 +93,37 @@ def figures(nodule: Nodule) -> list[str]:
     ]
 
 
-def _write_foot(draw: ImageDraw.ImageDraw, material: Material, top: int) -> None:
+def _foot_lines(material: Material) -> list[str]:
     findings = material.findings
     left_out = len(findings.nodules) - _MOST_NODULES
     made_by = (
         f"{wording.operating_point(findings)} Model {wording.model(findings)}, sha256 {findings.model.sha256[:16]}, "
         f"{material.made_at:%Y-%m-%d %H:%M} {material.made_at.tzname()}."
     )
-    lines = [
+    sentences = [
         *([f"{left_out} further nodules: see the structured report."] if left_out > 0 else []),
         f"{wording.meaning_of_probability()} Fourth picture: axial, 50 mm wide. Lung window.",
         wording.meaning_of_malignancy(findings),
         made_by,
     ]
+    return [line for sentence in sentences for line in _wrapped(sentence)]
+
+
+def _wrapped(text: str) -> list[str]:
+    """Lines that the page is wide enough for."""
+    face, lines = font(_TEXT_PX), [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if face.getlength(longer) <= _WIDTH_PX - 2 * _MARGIN_PX:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def _write_lines(draw: ImageDraw.ImageDraw, top: int, lines: Sequence[str], fill: str | tuple[int, int, int]) -> None:
     for line, text in enumerate(lines):
-        _write(draw, (_MARGIN_PX, top + 30 * line), _fitted(text), 17, _GREY)
-
-
-def _fitted(text: str) -> str:
-    """Cut where the page ends, and seen to be cut."""
-    face = font(17)
-    room = _WIDTH_PX - 2 * _MARGIN_PX
-    while face.getlength(text) > room:
-        text = text.rstrip("…")[:-1] + "…"
-    return text
+        _write(draw, (_MARGIN_PX, top + _LINE_PX * line), text, _TEXT_PX, fill)
 
 
 def _write(
