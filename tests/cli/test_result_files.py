@@ -21,9 +21,7 @@ def volume():
 
 def test_all_forms_of_a_dicom_scan(run, tmp_path, volume):
     write_dicom_series(volume, tmp_path / "scan")
-    result = run(
-        "analyse", tmp_path / "scan", "--output", tmp_path / "out", "--formats", "all"
-    )
+    result = run("analyse", tmp_path / "scan", "--output", tmp_path / "out", "--formats", "all")
     assert result.exit_code == ExitCode.OK, result.output
     names = {path.name for path in (tmp_path / "out").iterdir()}
     quick = {"result.json", "nodules.csv", "report.pdf", "fhir.json"}
