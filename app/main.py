@@ -27,6 +27,7 @@ from app.api.routes import (
     capabilities,
     explanations,
     health,
+    job_documents,
     job_events,
     job_results,
     jobs,
@@ -117,7 +118,8 @@ def create_app(
     for error in (LungNoduleError, HTTPException, RequestValidationError, ClientDisconnect, ClientHungUp):
         app.add_exception_handler(error, problem_response)
     for resource in (
-        predict, risk, jobs, batches, job_results, job_events, explanations, models, capabilities, health,
+        predict, risk, jobs, batches, job_results, job_documents, job_events, explanations, models, capabilities,
+        health,
     ):  # fmt: skip
         app.include_router(resource.router)
     add_front_pages(app, docs=settings.docs)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ParamSpec, TypeVar
@@ -47,6 +47,8 @@ class JobDesk:
         Where each upload gets a folder of its own, beside the store.
     draining
         Set when the process is to end.
+    rendering
+        Holds one permit: a form of a result takes the memory of a whole scan while it is made.
     """
 
     jobs: Jobs
@@ -55,6 +57,7 @@ class JobDesk:
     uploads: asyncio.Semaphore
     incoming: Path
     draining: threading.Event
+    rendering: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
     @property
     def settings(self) -> Settings:

@@ -12,6 +12,10 @@ from app.inference.findings import DISCLAIMER
 from app.jobs.lookup import Place
 from app.jobs.records import LIVE, Attempt, Job, State
 from app.reporting.priors import COMPARE_STAGE, PRIOR_STAGE, STAGES
+from app.reporting.results import KINDS
+
+FORMS = (*KINDS, "json")
+"""In which an answer can be had."""
 
 StateName = Literal["queued", "running", "succeeded", "failed", "parked", "cancelled"]
 
@@ -52,8 +56,11 @@ class JobAttempt(BaseModel):
 class StoredResult(BaseModel):
     """The stored answer."""
 
-    sha256: str = Field(description="sha256 of the bytes that the link `result` gives.")
-    bytes: int = Field(description="Their number.")
+    sha256: str = Field(
+        description="sha256 of what is stored: the document and what other forms are made of. The ETag of the link "
+        "`result` is the sha256 of the document alone."
+    )
+    bytes: int = Field(description="Size of what is stored, in bytes.")
 
 
 class JobLinks(BaseModel):
@@ -62,6 +69,10 @@ class JobLinks(BaseModel):
     self: str = Field(description="This document.")
     events: str = Field(description="What happened and happens, as server-sent events.")
     result: str | None = Field(description="The answer; null until there is one.")
+    results: dict[str, str] | None = Field(
+        description="The answer in each of its forms, by name: DICOM objects, PDF, FHIR, CSV, JSON; null until there "
+        "is one."
+    )
     retry: str = Field(description="POST: the same scan again, with other options.")
     data: str = Field(description="DELETE: erase scan and result.")
 
@@ -150,6 +161,7 @@ def job_status(job: Job, root_path: str, place: Place | None = None) -> JobStatu
             self=here,
             events=f"{here}/events",
             result=f"{here}/result" if job.result else None,
+            results={form: f"{here}/results/{form}" for form in FORMS} if job.result else None,
             retry=f"{here}/retry",
             data=f"{here}/data",
         ),

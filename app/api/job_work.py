@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from app.jobs.ledger import Claim
 from app.jobs.prior_scans import FindPrior, stored_prior
 from app.jobs.records import Order
 from app.jobs.runner import AnalyseOrder, Trace
+from app.reporting.bundle import Bundle, pack
 from app.reporting.clinical_context import ClinicalContext
 from app.reporting.priors import analyse_with_prior
 from app.settings import Settings
@@ -145,6 +147,10 @@ async def worker_beside(service: Service, jobs: Jobs, *, wanted: bool) -> AsyncI
 
 
 def rendered(findings: Findings, context: bytes | None) -> bytes:
-    """The document that is stored; ``context`` as the job keeps it."""
+    """What is stored: the document, and the findings whole, for the forms that are made when they are asked for.
+
+    ``context`` as the job keeps it.
+    """
     told = None if context is None else ClinicalContext.model_validate_json(context)
-    return result_from_findings(findings, told).model_dump_json().encode()
+    document = result_from_findings(findings, told).model_dump_json().encode()
+    return pack(Bundle(document, findings, datetime.now(UTC)))

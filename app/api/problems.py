@@ -23,6 +23,7 @@ from app.imaging.errors import LungNoduleError, OptionError
 from app.jobs import records as jobs
 from app.jobs.runner import JobTimeout
 from app.multipart import MalformedUpload
+from app.reporting.errors import ResultUnavailable
 from app.uploads import NotMultipart, StorageFull, UploadTooSlow
 
 MEDIA_TYPE = "application/problem+json"
@@ -202,6 +203,12 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
         500,
         "Given up after several attempts",
         "Tell whoever runs the service; then POST to the job's link `retry`.",
+    ),
+    ResultUnavailable: ProblemKind(
+        "result_unavailable",
+        409,
+        "Not to be had in this form",
+        "`detail` says why; the other links in `results` may do.",
     ),
     LungNoduleError: ProblemKind("refused", 422, "Request refused", "`detail` says why."),
     Exception: ProblemKind(

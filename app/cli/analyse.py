@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 from collections.abc import Iterator
@@ -29,13 +28,6 @@ STAGES = {
     "prior": "Analysing the prior",
     "compare": "Comparing",
 }
-CSV_COLUMNS = (
-    "id", "probability", "malignancy_probability", "label", "diameter_mm", "volume_mm3",
-    "center_lps_x_mm", "center_lps_y_mm", "center_lps_z_mm", "side",
-    "type", "is_spiculated", "long_axis_mm", "short_axis_mm", "long_axis_3d_mm", "volume_low_mm3", "volume_high_mm3",
-    "solid_diameter_mm", "mean_hu", "min_hu", "max_hu", "mass_mg", "signs", "lobe", "lobe_confidence",
-    "distance_to_pleura_mm", "distance_to_hilum_mm", "is_juxtapleural",
-)  # fmt: skip
 
 
 def analyse(
@@ -57,6 +49,13 @@ def analyse(
     prior: Annotated[
         Path | None,
         typer.Option(exists=True, help="An earlier scan of the same patient to compare with; whatever PATH takes."),
+    ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            help="With --output: which, with commas between: json, csv, pdf, fhir, and of DICOM scans sr, seg, gsps, "
+            "ko, sc; or `all`, which leaves out what there cannot be."
+        ),
     ] = None,
     series_uid: Annotated[
         str | None, typer.Option(help="SeriesInstanceUID to analyse, where a study holds several that fit.")
@@ -92,17 +91,22 @@ def analyse(
     - `lungnodule analyse ct.nii.gz --operating-point sensitive --output findings/`
 
     - `lungnodule analyse 2026/ --prior 2025/`
+
+    - `lungnodule analyse study/ --output findings/ --formats all`
     """
     with errors_in_one_line():
         from app.api.model_choice import store_source
         from app.api.schemas import result_from_findings
         from app.cli.comparison import compared_analysis, print_comparison
+        from app.cli.result_files import chosen_formats, write_results
         from app.imaging.read_options import ReadOptions
         from app.inference import pipeline
         from app.reporting.clinical_context import ClinicalContext, told_from_json
+        from app.reporting.originals import Originals
 
         told = None if context is None else told_from_json(context.read_bytes(), ClinicalContext)
         quiet_libraries()
+        chosen = chosen_formats(formats)
         settings = settings_with(device=device, threads=threads, models=model)
         loaded = store_source(settings).load(find_named_model(settings, settings.models[0]))
         options = pipeline.AnalysisOptions(
@@ -120,7 +124,8 @@ def analyse(
         result = result_from_findings(findings, told)
         document = result.model_dump_json(indent=2)
         if output is not None:
-            _write(output, document, findings)
+            originals = Originals(source, findings, settings.read)
+            write_results(output, chosen, document, originals, leave_out=formats == "all")
         if as_json:
             typer.echo(document)
         else:
@@ -165,61 +170,6 @@ def _progress() -> Iterator[OnProgress | None]:
             )
 
         yield show
-
-
-def _write(folder: Path, document: str, findings: Findings) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").write_text(document + "\n", encoding="utf-8")
-    with (folder / "nodules.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(CSV_COLUMNS)
-        writer.writerows(_csv_row(nodule) for nodule in findings.nodules)
-
-
-def _csv_row(nodule: Nodule) -> tuple[object, ...]:
-    return (
-        nodule.id,
-        round(nodule.probability, 4),
-        round(nodule.malignancy_probability, 4),
-        nodule.label,
-        round(nodule.diameter_mm, 2),
-        round(nodule.volume_mm3, 1),
-        *(round(value, 2) for value in nodule.center_lps_mm),
-        nodule.side or "",
-        *_csv_measurements(nodule),
-    )
-
-
-def _csv_measurements(nodule: Nodule) -> tuple[object, ...]:
-    """What was not measured is left empty."""
-    from app.inference.findings import Location
-
-    place, (low, high) = nodule.location or Location(), nodule.volume_interval_mm3 or (None, None)
-    return (
-        nodule.kind or "",
-        _yes_or_no(nodule.is_spiculated),
-        round(nodule.long_axis_mm, 2),
-        round(nodule.short_axis_mm, 2),
-        _figure(nodule.long_axis_3d_mm, 2),
-        _figure(low, 1),
-        _figure(high, 1),
-        _figure(nodule.solid_diameter_mm, 2),
-        *(_figure(value, 1) for value in (nodule.mean_hu, nodule.min_hu, nodule.max_hu, nodule.mass_mg)),
-        " ".join(nodule.signs),
-        place.lobe or "",
-        _figure(place.lobe_confidence, 2),
-        _figure(place.distance_to_pleura_mm, 1),
-        _figure(place.distance_to_hilum_mm, 1),
-        _yes_or_no(place.is_juxtapleural),
-    )
-
-
-def _figure(value: float | None, digits: int) -> float | str:
-    return "" if value is None else round(value, digits)
-
-
-def _yes_or_no(value: bool | None) -> str:  # noqa: FBT001 - a value to be written, not a switch
-    return "" if value is None else "yes" if value else "no"
 
 
 def _print_table(findings: Findings) -> None:

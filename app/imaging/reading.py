@@ -25,6 +25,7 @@ __all__ = [
     "InputFile",
     "ReadLimits",
     "ReadOptions",
+    "dicom_files",
     "read_ct",
 ]
 
@@ -64,6 +65,17 @@ def read_ct(source: Source | Sequence[Source], options: ReadOptions | None = Non
         if not received.volumes:
             raise nothing_readable(received)
         return _read_volume(received, options)
+
+
+def dicom_files(source: Source | Sequence[Source], scratch: Path, limits: ReadLimits) -> tuple[ScanFile, ...]:
+    """The DICOM files among what was sent, unpacked into ``scratch`` where needed; none for other formats.
+
+    Raises
+    ------
+    FileNotFoundError, ScanError
+        As `read_ct`.
+    """
+    return sort_received(listed_files(source), scratch, limits).dicom
 
 
 @dataclass(frozen=True)

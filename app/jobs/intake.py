@@ -30,6 +30,7 @@ from app.jobs.records import (
 from app.jobs.rows import Row, Who, add_audit, add_event, add_notice, as_json, new_id
 from app.jobs.store import Store, content_digest
 from app.jobs.tables import idempotency_keys, jobs, scans
+from app.reporting import bundle
 
 RACES = 5
 """Tries when others store the same scan or use the same key at the same moment."""
@@ -265,10 +266,10 @@ class Intake:
 
 
 def work_digest(scan_digest: str, order: Order) -> str:
-    """The same for two jobs that must give the same answer: content, model, options and version of the program."""
+    """The same for two jobs that must give the same answer: content, model, options, program, form of what is kept."""
     asked = as_json(order)
     del asked["notify"]
-    return digest_of([scan_digest, asked, version("lungnodule")])
+    return digest_of([scan_digest, asked, version("lungnodule"), bundle.VERSION])
 
 
 def insert_job(

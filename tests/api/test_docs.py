@@ -115,6 +115,7 @@ def test_operations_have_names_that_a_generated_client_can_use(document: dict[st
         "readyz",
         "retry_job",
         "show_batch",
+        "show_document",
         "show_job",
         "show_model",
         "show_result",

@@ -15,6 +15,7 @@ from app.api import problems, waiting_line
 from app.api.problems import PROBLEMS, Problem, problem_kinds, problem_response
 from app.imaging import errors
 from app.imaging.errors import LungNoduleError
+from app.reporting import errors as reporting_errors
 
 
 def respond(error: Exception, root_path: str = "") -> tuple[int, Problem, dict[str, str]]:
@@ -25,7 +26,7 @@ def respond(error: Exception, root_path: str = "") -> tuple[int, Problem, dict[s
 
 OUR_ERRORS = {
     found
-    for module in (errors, multipart, uploads, problems, waiting_line)
+    for module in (errors, reporting_errors, multipart, uploads, problems, waiting_line)
     for _, found in inspect.getmembers(module, inspect.isclass)
     if issubclass(found, LungNoduleError)
 }

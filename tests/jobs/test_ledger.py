@@ -31,6 +31,7 @@ from app.jobs.records import (
     Withdrawn,
 )
 from app.jobs.tables import audit, metadata, scans
+from app.reporting.bundle import document_of
 from app.uploads import StorageFull
 from tests.jobs.installations import ORDER, WHO, World, world
 
@@ -80,7 +81,7 @@ def test_a_job_is_done(here: World) -> None:
     assert job.state is State.SUCCEEDED
     assert here.analysed == [b"one"]
     assert job.result is not None
-    assert b'"probability":0.9' in here.jobs.store.result(job_id, job.result)
+    assert b'"probability":0.9' in document_of(here.jobs.store.result(job_id, job.result))
     assert [(a.number, a.outcome, a.stage) for a in job.attempts] == [(1, "succeeded", "done")]
     assert here.kinds(job_id) == ["queued", "started", "succeeded"]
     assert [row["action"] for row in here.rows(audit, job_id)] == ["job.create"]

@@ -23,6 +23,7 @@ from app.inference.explanation import Explanation, OnStep, explain
 from app.inference.findings import ModelIdentity
 from app.jobs.records import Job, StoreDamaged
 from app.jobs.rows import add_audit
+from app.reporting.bundle import document_of
 from app.reporting.explanation_picture import explanation_png
 from app.upload_folders import request_folder
 from app.uploads import full_disk_refused
@@ -124,7 +125,7 @@ def _until(abandoned: threading.Event, limit_s: float) -> OnStep:
 def _result(desk: JobDesk, job: Job) -> AnalysisResult:
     if job.result is None:
         raise no_result(job)
-    return AnalysisResult.model_validate_json(desk.jobs.store.result(job.id, job.result))
+    return AnalysisResult.model_validate_json(document_of(desk.jobs.store.result(job.id, job.result)))
 
 
 def _stored_scan(desk: JobDesk, job: Job) -> AbstractContextManager[list[InputFile]]:

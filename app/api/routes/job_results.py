@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from hashlib import sha256
 
 from fastapi import APIRouter, Request, Response
 
@@ -14,6 +15,7 @@ from app.api.routes.jobs import POLL_AFTER_S
 from app.api.schemas import AnalysisResult
 from app.jobs.records import Job, JobConflict, State
 from app.jobs.rows import add_audit
+from app.reporting.bundle import document_of
 
 router = APIRouter(tags=["jobs"])
 
@@ -34,9 +36,9 @@ async def show_result(job_id: str, request: Request, desk: DeskDependency) -> Re
         return stored_problem_response(request, job.problem, job.id)
     if job.result is None:
         raise no_result(job)
-    body = await desk.run(desk.jobs.store.result, job_id, job.result)
-    await desk.run(_note_reading, desk, request, job_id)
-    return Response(body, media_type="application/json", headers={"etag": f'"{job.result.sha256}"'})
+    body = document_of(await desk.run(desk.jobs.store.result, job_id, job.result))
+    await desk.run(note_reading, desk, request, job_id)
+    return Response(body, media_type="application/json", headers={"etag": f'"{sha256(body).hexdigest()}"'})
 
 
 @router.delete("/v1/jobs/{job_id}/data", summary="Erase scan and result", responses=problem_responses(404, 503))
@@ -51,7 +53,7 @@ async def erase_job(job_id: str, request: Request, desk: DeskDependency) -> Eras
 
 
 def no_result(job: Job) -> JobConflict:
-    """Why a job has no answer: it is not done yet, or never will be."""
+    """Why a job without a problem has no answer: it is not done yet, or never will be."""
     if is_live(job):
         return JobConflict(
             f"The job is {job.state}; there is no answer yet.",
@@ -67,7 +69,8 @@ def no_result(job: Job) -> JobConflict:
     )
 
 
-def _note_reading(desk: DeskDependency, request: Request, job_id: str) -> None:
+def note_reading(desk: DeskDependency, request: Request, job_id: str) -> None:
+    """For the audit trail: an answer was handed out."""
     database = desk.jobs.database
     with database.transaction() as connection:
         add_audit(connection, database.now(connection), desk.who(request), "job.result", job_id)

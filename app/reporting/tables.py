@@ -1,0 +1,74 @@
+"""Nodules as CSV, a line each."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from app.inference.findings import DISCLAIMER, Findings, Location, Nodule
+from app.reporting.wording import images
+
+COLUMNS = (
+    "id", "probability", "malignancy_probability", "label", "diameter_mm", "volume_mm3",
+    "center_lps_x_mm", "center_lps_y_mm", "center_lps_z_mm", "side",
+    "lobe", "kind", "long_axis_mm", "short_axis_mm", "mean_hu", "images",
+    "is_spiculated", "long_axis_3d_mm", "volume_low_mm3", "volume_high_mm3", "solid_diameter_mm", "min_hu", "max_hu",
+    "mass_mg", "signs", "lobe_confidence", "distance_to_pleura_mm", "distance_to_hilum_mm", "is_juxtapleural",
+    "model", "disclaimer",
+)  # fmt: skip
+
+
+def table(findings: Findings) -> str:
+    """Comma-separated, CRLF, with a heading; empty where something is not known. Columns are only added at the end."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out)
+    writer.writerow(COLUMNS)
+    for nodule in findings.nodules:
+        writer.writerow([*_line(nodule), f"{findings.model.name}:{findings.model.version}", DISCLAIMER])
+    return out.getvalue()
+
+
+def _line(nodule: Nodule) -> tuple[object, ...]:
+    return (
+        nodule.id,
+        round(nodule.probability, 4),
+        round(nodule.malignancy_probability, 4),
+        nodule.label,
+        round(nodule.diameter_mm, 2),
+        round(nodule.volume_mm3, 1),
+        *(round(value, 2) for value in nodule.center_lps_mm),
+        nodule.side or "",
+        (nodule.location.lobe if nodule.location else None) or "",
+        nodule.kind or "",
+        round(nodule.long_axis_mm, 2),
+        round(nodule.short_axis_mm, 2),
+        _figure(nodule.mean_hu, 1),
+        images(nodule),
+        *_measurements(nodule),
+    )
+
+
+def _measurements(nodule: Nodule) -> tuple[object, ...]:
+    """What was not measured is left empty."""
+    place, (low, high) = nodule.location or Location(), nodule.volume_interval_mm3 or (None, None)
+    return (
+        _yes_or_no(nodule.is_spiculated),
+        _figure(nodule.long_axis_3d_mm, 2),
+        _figure(low, 1),
+        _figure(high, 1),
+        _figure(nodule.solid_diameter_mm, 2),
+        *(_figure(value, 1) for value in (nodule.min_hu, nodule.max_hu, nodule.mass_mg)),
+        " ".join(nodule.signs),
+        _figure(place.lobe_confidence, 2),
+        _figure(place.distance_to_pleura_mm, 1),
+        _figure(place.distance_to_hilum_mm, 1),
+        _yes_or_no(place.is_juxtapleural),
+    )
+
+
+def _figure(value: float | None, digits: int) -> float | str:
+    return "" if value is None else round(value, digits)
+
+
+def _yes_or_no(value: bool | None) -> str:  # noqa: FBT001 - a value to be written, not a switch
+    return "" if value is None else "yes" if value else "no"
