@@ -19,7 +19,10 @@ import structlog
 
 from app.imaging.errors import LungNoduleError
 
-_QUOTING_LOGGERS = ("pydicom", "py.warnings", "pylibjpeg", "openjpeg", "gdcm", "SimpleITK", "python_multipart")
+_QUOTING_LOGGERS = (
+    "pydicom", "py.warnings", "pylibjpeg", "openjpeg", "gdcm", "SimpleITK", "python_multipart", "pynetdicom",
+    "dicomweb_client", "urllib3",
+)  # fmt: skip
 """Loggers of libraries that may put parts of a file or a request into their text."""
 
 _WITHHELD = "message withheld: it may quote the file"

@@ -20,8 +20,19 @@ from app.api.edge import Edge
 from app.api.job_desk import open_desk
 from app.api.job_work import worker_beside
 from app.api.openapi import describe
+from app.api.pacs_desk import no_objects, opened_pacs, pacs_beside
 from app.api.problems import problem_response
-from app.api.routes import capabilities, health, job_events, job_results, jobs, models, predict
+from app.api.routes import (
+    capabilities,
+    dicom_web,
+    health,
+    job_events,
+    job_pacs,
+    job_results,
+    jobs,
+    models,
+    predict,
+)
 from app.api.service import Analyse, LoadModels, Service, load_models
 from app.api.waiting_line import ClientHungUp, WaitingLine
 from app.imaging.errors import LungNoduleError, ModelError
@@ -29,6 +40,7 @@ from app.inference.model_store import LoadedModel
 from app.inference.pipeline import analyse
 from app.jobs.installation import MakeQueue, dbos_queue, open_jobs
 from app.metrics import Metrics
+from app.pacs.returns import MakeObjects
 from app.settings import Settings
 from app.upload_folders import process_folder
 
@@ -39,6 +51,7 @@ def create_app(
     load: LoadModels = load_models,
     run: Analyse = analyse,
     make_queue: MakeQueue = dbos_queue,
+    make_objects: MakeObjects = no_objects,
     work: bool = False,
     draining: threading.Event | None = None,
 ) -> FastAPI:
@@ -54,8 +67,11 @@ def create_app(
         The analysis itself.
     make_queue
         Opens the engine of the jobs.
+    make_objects
+        Gives a job's results as DICOM objects, for a PACS.
     work
-        Whether a worker runs in this process, beside the service, when the settings want one. There can be one.
+        Whether a worker and the connection to a PACS run in this process, beside the service, when the settings want
+        them. There can be one worker.
     draining
         Set by the caller when the process is to end: no new work is taken and the worker stops.
 
@@ -78,7 +94,12 @@ def create_app(
             installation = stack.enter_context(open_jobs(settings, make_queue))
             app.state.service = Service(settings, models, line, metrics, uploads, run, ending)
             app.state.desk = stack.enter_context(open_desk(installation, ending))
-            async with worker_beside(app.state.service, installation, wanted=work and settings.worker_concurrency > 0):
+            app.state.pacs = stack.enter_context(opened_pacs(installation, models, make_objects))
+            wanted = work and settings.worker_concurrency > 0
+            async with (
+                worker_beside(app.state.service, installation, wanted=wanted),
+                pacs_beside(app.state.pacs, metrics, wanted=work),
+            ):
                 yield
 
     app = FastAPI(
@@ -92,7 +113,7 @@ def create_app(
     app.add_middleware(Edge, metrics=metrics)
     for error in (LungNoduleError, HTTPException, RequestValidationError, ClientDisconnect, ClientHungUp):
         app.add_exception_handler(error, problem_response)
-    for resource in (predict, jobs, job_results, job_events, models, capabilities, health):
+    for resource in (predict, jobs, job_results, job_events, job_pacs, dicom_web, models, capabilities, health):
         app.include_router(resource.router)
     add_front_pages(app, docs=settings.docs)
     if settings.docs:

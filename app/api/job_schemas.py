@@ -62,6 +62,7 @@ class JobLinks(BaseModel):
     self: str = Field(description="This document.")
     events: str = Field(description="What happened and happens, as server-sent events.")
     result: str | None = Field(description="The answer; null until there is one.")
+    pacs: str = Field(description="How far the results are on their way to a PACS; POST: send them to one.")
     retry: str = Field(description="POST: the same scan again, with other options.")
     data: str = Field(description="DELETE: erase scan and result.")
 
@@ -148,6 +149,7 @@ def job_status(job: Job, root_path: str, place: Place | None = None) -> JobStatu
             self=here,
             events=f"{here}/events",
             result=f"{here}/result" if job.result else None,
+            pacs=f"{here}/pacs",
             retry=f"{here}/retry",
             data=f"{here}/data",
         ),

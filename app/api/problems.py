@@ -22,6 +22,7 @@ from app.imaging.errors import LungNoduleError, OptionError
 from app.jobs import records as jobs
 from app.jobs.runner import JobTimeout
 from app.multipart import MalformedUpload
+from app.pacs.errors import PacsNotConfigured
 from app.uploads import NotMultipart, StorageFull, UploadTooSlow
 
 MEDIA_TYPE = "application/problem+json"
@@ -160,6 +161,7 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
         "invalid_request", 422, "Request not valid", "`errors` point to each part of the request that does not fit."
     ),
     NotFound: _NOT_FOUND,
+    PacsNotConfigured: _NOT_FOUND,
     NotReady: _NOT_READY,
     AnalysisTimeout: _TIMEOUT,
     JobTimeout: _TIMEOUT,

@@ -42,7 +42,7 @@ _TAGS = [
 ]  # fmt: skip
 
 # What pydicom is known to raise on damaged headers.
-_PARSE_FAULTS = (
+PARSE_FAULTS = (
     ArithmeticError,
     AttributeError,
     EOFError,
@@ -111,7 +111,7 @@ def read_slice_headers(file: ScanFile, scratch: Path, limits: ReadLimits, budget
             return _parsed(file, scratch, limits, budget)
         except BudgetSpentError:
             code, why = "header_too_large", "the headers have more elements than are read"
-        except _PARSE_FAULTS as caught:
+        except PARSE_FAULTS as caught:
             if isinstance(caught, OSError) and caught.errno is not None:
                 # The disk's fault; pydicom's own have no number.
                 raise
@@ -127,7 +127,7 @@ def _parsed(file: ScanFile, scratch: Path, limits: ReadLimits, budget: ReadBudge
     while window < most:
         try:
             part = _parsed_part(file, window, scratch, limits, budget)
-        except _PARSE_FAULTS:
+        except PARSE_FAULTS:
             # Perhaps only because it is cut off; the whole of it decides.
             part = None
         if part is not None and part.complete:

@@ -1,0 +1,102 @@
+"""The PACS connection beside the service: made from the configuration, and what its handlers share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import Annotated
+
+from fastapi import Depends, Request
+from pydicom.dataset import Dataset
+
+from app.api.service import named_model
+from app.inference.model_store import LoadedModel
+from app.inference.pipeline import choose_operating_point
+from app.jobs.installation import Jobs
+from app.jobs.records import Order
+from app.metrics import Metrics
+from app.pacs.config import Rule, read_pacs_config
+from app.pacs.errors import PacsNotConfigured, PacsTroubleError
+from app.pacs.handover import MakeOrder
+from app.pacs.installation import Pacs, open_pacs, pacs_running
+from app.pacs.returns import MakeObjects
+
+
+def order_maker(models: Sequence[LoadedModel]) -> MakeOrder:
+    """Orders for the rules of the configuration, with these models."""
+
+    def make(rule: Rule, series_uid: str) -> Order:
+        model = named_model(models, rule.model)
+        return Order(
+            model=f"{model.identity.name}:{model.identity.version}",
+            model_sha256=model.identity.sha256,
+            operating_point=choose_operating_point(model, rule.operating_point).name,
+            series_uid=series_uid,
+        )
+
+    return make
+
+
+def no_objects(_job_id: str, _kinds: Sequence[str]) -> list[Dataset]:
+    """Where nothing makes DICOM objects: results wait.
+
+    Raises
+    ------
+    PacsTroubleError
+        Always.
+    """
+    raise PacsTroubleError("This installation makes no DICOM objects.", code="objects_unavailable")
+
+
+@contextmanager
+def opened_pacs(jobs: Jobs, models: Sequence[LoadedModel], make_objects: MakeObjects) -> Iterator[Pacs | None]:
+    """The connection that the settings ask for, or None; nothing moves yet.
+
+    Raises
+    ------
+    PacsConfigInvalid, OptionError
+        The file does not fit, or names a model or an operating point that is not there.
+    """
+    if jobs.settings.pacs_config is None:
+        yield None
+        return
+    config = read_pacs_config(jobs.settings.pacs_config)
+    make_order = order_maker(models)
+    for rule in config.rules:
+        make_order(rule, "")  # now, not when the first series has come
+    with open_pacs(jobs, config, make_order, make_objects) as pacs:
+        yield pacs
+
+
+@asynccontextmanager
+async def pacs_beside(pacs: Pacs | None, metrics: Metrics, *, wanted: bool) -> AsyncIterator[None]:
+    """Keep the connection going in threads of this process."""
+    if pacs is None or not wanted:
+        yield
+        return
+    for target in pacs.config.targets:
+        metrics.pacs_waiting.labels(target).set_function(lambda target=target: pacs.returns.waiting()[target])
+    with ExitStack() as stack:
+        await asyncio.to_thread(stack.enter_context, pacs_running(pacs))
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(stack.close)
+
+
+def get_pacs(request: Request) -> Pacs:
+    """FastAPI dependency.
+
+    Raises
+    ------
+    PacsNotConfigured
+        There is none.
+    """
+    pacs: Pacs | None = request.app.state.pacs
+    if pacs is None:
+        raise PacsNotConfigured("This service is not connected to a PACS: LUNGNODULE_PACS_CONFIG names no file.")
+    return pacs
+
+
+PacsDependency = Annotated[Pacs, Depends(get_pacs)]
