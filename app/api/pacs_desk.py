@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -14,7 +16,7 @@ from app.api.service import named_model
 from app.inference.model_store import LoadedModel
 from app.inference.pipeline import choose_operating_point
 from app.jobs.installation import Jobs
-from app.jobs.records import Order
+from app.jobs.records import DatabaseUnavailable, Order
 from app.metrics import Metrics
 from app.pacs.config import Rule, read_pacs_config
 from app.pacs.errors import PacsNotConfigured, PacsTroubleError
@@ -76,13 +78,20 @@ async def pacs_beside(pacs: Pacs | None, metrics: Metrics, *, wanted: bool) -> A
         yield
         return
     for target in pacs.config.targets:
-        metrics.pacs_waiting.labels(target).set_function(lambda target=target: pacs.returns.waiting()[target])
+        metrics.pacs_waiting.labels(target).set_function(partial(_waiting, pacs, target))
     with ExitStack() as stack:
         await asyncio.to_thread(stack.enter_context, pacs_running(pacs))
         try:
             yield
         finally:
             await asyncio.to_thread(stack.close)
+
+
+def _waiting(pacs: Pacs, target: str) -> float:
+    try:
+        return pacs.returns.waiting()[target]
+    except DatabaseUnavailable:
+        return math.nan
 
 
 def get_pacs(request: Request) -> Pacs:

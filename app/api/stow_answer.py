@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from app.pacs.errors import FailureReason
 
@@ -69,23 +69,26 @@ def _json(sequences: dict[str, list[Item]]) -> dict[str, object]:
     return {
         tag: {
             "vr": "SQ",
-            "Value": [{key: {"vr": _KEYWORDS[key][0], "Value": [value]} for key, value in item.items()} for item in items],
+            "Value": [
+                {key: {"vr": _KEYWORDS[key][0], "Value": [value]} for key, value in item.items()} for item in items
+            ],
         }
         for tag, items in sequences.items()
     }
 
 
 def _xml(sequences: dict[str, list[Item]]) -> bytes:
-    root = ElementTree.Element("NativeDicomModel", {"xmlns": _NATIVE_MODEL, "xml:space": "preserve"})
+    root = ET.Element("NativeDicomModel", {"xmlns": _NATIVE_MODEL, "xml:space": "preserve"})
     for tag, items in sequences.items():
         sequence = _attribute(root, tag)
         for number, item in enumerate(items, start=1):
-            written = ElementTree.SubElement(sequence, "Item", {"number": str(number)})
+            written = ET.SubElement(sequence, "Item", {"number": str(number)})
             for key, value in item.items():
-                ElementTree.SubElement(_attribute(written, key), "Value", {"number": "1"}).text = str(value)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+                ET.SubElement(_attribute(written, key), "Value", {"number": "1"}).text = str(value)
+    document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document
 
 
-def _attribute(parent: ElementTree.Element, tag: str) -> ElementTree.Element:
+def _attribute(parent: ET.Element, tag: str) -> ET.Element:
     vr, keyword = _KEYWORDS[tag]
-    return ElementTree.SubElement(parent, "DicomAttribute", {"tag": tag, "vr": vr, "keyword": keyword})
+    return ET.SubElement(parent, "DicomAttribute", {"tag": tag, "vr": vr, "keyword": keyword})

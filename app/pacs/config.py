@@ -56,7 +56,9 @@ class Login(_Strict):
             held = self.secret_file.read_text("utf-8") if self.secret_file else os.environ[self.secret_env or ""]
         except (OSError, UnicodeDecodeError, KeyError):
             where = "the file of secret_file" if self.secret_file else f"the environment variable {self.secret_env}"
-            raise PacsConfigInvalid(f"A login's secret cannot be read: {where} is missing.", code="pacs_secret") from None
+            raise PacsConfigInvalid(
+                f"A login's secret cannot be read: {where} is missing.", code="pacs_secret"
+            ) from None
         return SecretStr(held.strip())
 
 

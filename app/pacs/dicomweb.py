@@ -17,7 +17,6 @@ from app.pacs.returns import STORED
 from app.pacs.web_session import WebSession, web_trouble_told
 
 
-
 @dataclass(frozen=True)
 class WebDestination:
     """A `Destination` that is reached by DICOMweb.
@@ -110,5 +109,3 @@ def _confirmed(sent: Dataset, told: Dataset) -> dict[str, str]:
             return {uid: f"refused_{int(item.get('FailureReason', 0)):04X}"}
     stored = {str(item.get("ReferencedSOPInstanceUID", "")) for item in told.get("ReferencedSOPSequence") or []}
     return {uid: STORED if uid in stored else "not_confirmed"}
-
-

@@ -102,8 +102,7 @@ def pacs_running(pacs: Pacs) -> Iterator[int | None]:
         *((f"returns {name}", _sending(pacs, name), _ROUND_S) for name in pacs.config.targets),
     ]
     threads = [
-        threading.Thread(target=_repeat, args=(ended, *chore), name=f"pacs-{chore[0]}", daemon=True)
-        for chore in chores
+        threading.Thread(target=_repeat, args=(ended, *chore), name=f"pacs-{chore[0]}", daemon=True) for chore in chores
     ]
     with ExitStack() as stack:
         port = None

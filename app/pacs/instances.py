@@ -138,4 +138,4 @@ def _after_file_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
 
 
 def _after_frames(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    return tag > _LAST_TAG
+    return int(tag) > _LAST_TAG

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import structlog
 from pynetdicom import AE, evt
@@ -23,6 +24,39 @@ from app.pacs.instances import ACCEPTED_SYNTAXES, SOP_CLASSES, read_instance
 from app.pacs.shelf import Received, Shelf
 
 _SUCCESS = 0x0000
+_LONGEST_REQUEST = 1 << 17
+"""Of an association request, which no PDU limit holds for: 128 contexts with all their syntaxes take half."""
+
+
+class _Refused(OSError):
+    """Ends a connection as if the other side had closed it."""
+
+
+class _Gate:
+    """Stands before a connection's `recv`: pynetdicom would take a PDU of 4 GB, and any number of them, into memory.
+
+    Parameters
+    ----------
+    receive
+        What reads from the socket.
+    longest_pdu, largest_instance
+        Bytes.
+    """
+
+    def __init__(self, receive: Callable[[int], bytearray], longest_pdu: int, largest_instance: int) -> None:
+        self._receive = receive
+        self._longest_pdu = longest_pdu
+        self._largest_instance = largest_instance
+        self.bytes_of_instance = 0
+
+    def __call__(self, size: int) -> bytearray:
+        """Read, unless a limit is passed."""
+        self.bytes_of_instance += size
+        if size > self._longest_pdu:
+            raise _refused("pdu_too_long")
+        if self.bytes_of_instance > self._largest_instance:
+            raise _refused("instance_too_large")
+        return self._receive(size)
 
 
 @dataclass(frozen=True)
@@ -32,8 +66,8 @@ class _Desk:
     settings: Listener
     shelf: Shelf
     scratch: Path
-    received: dict[Association, int] = field(default_factory=dict)
-    """Bytes since the last instance, of each association."""
+    gates: dict[Association, _Gate] = field(default_factory=dict)
+    """Of each open connection."""
 
 
 @contextmanager
@@ -69,11 +103,12 @@ def listening(settings: Listener, shelf: Shelf, scratch: Path) -> Iterator[int]:
         block=False,
         evt_handlers=[
             (evt.EVT_CONN_OPEN, _admit, [desk]),
-            (evt.EVT_DATA_RECV, _count, [desk]),
             (evt.EVT_C_STORE, _store, [desk]),
             (evt.EVT_CONN_CLOSE, _forget, [desk]),
         ],
     )
+    if server is None:  # only where it is told to block
+        raise RuntimeError
     port = int(server.server_address[1])
     structlog.get_logger(__name__).info("listening for DICOM", ae_title=settings.ae_title, port=port)
     try:
@@ -84,34 +119,43 @@ def listening(settings: Listener, shelf: Shelf, scratch: Path) -> Iterator[int]:
 
 
 def _admit(event: Event, desk: _Desk) -> None:
-    """Close at once what comes from another network than those listed."""
-    address = ip_address(event.address[0])
-    if not any(address in network for network in desk.settings.networks):
-        structlog.get_logger(__name__).warning("association refused", reason="address")
-        event.assoc.abort()
-
-
-def _count(event: Event, desk: _Desk) -> None:
-    """End an association whose instance is over the limit while it arrives, not after."""
-    size = desk.received.get(event.assoc, 0) + len(event.data)
-    desk.received[event.assoc] = size
-    if size > desk.shelf.config.receive.max_instance_bytes:
-        structlog.get_logger(__name__).warning("association ended", reason="instance_too_large")
-        event.assoc.abort()
+    """Put a gate before each connection; it stays shut for one from elsewhere, or one too many."""
+    settings = desk.settings
+    socket: Any = event.assoc.dul.socket
+    address = ip_address(event.address[0])  # type: ignore[attr-defined]
+    is_known = any(address in network for network in settings.networks)
+    # Twice: those that have not asked for an association yet count here, and only here.
+    open_to_it = is_known and len(desk.gates) < 2 * settings.max_associations
+    if not open_to_it:
+        structlog.get_logger(__name__).warning("connection refused", reason="too_many" if is_known else "address")
+    gate = _Gate(
+        socket.recv,
+        max(settings.max_pdu_bytes, _LONGEST_REQUEST) if open_to_it else 0,
+        desk.shelf.config.receive.max_instance_bytes,
+    )
+    socket.recv = gate
+    desk.gates[event.assoc] = gate
 
 
 def _forget(event: Event, desk: _Desk) -> None:
-    desk.received.pop(event.assoc, None)
+    desk.gates.pop(event.assoc, None)
+
+
+def _refused(reason: str) -> _Refused:
+    structlog.get_logger(__name__).warning("connection ended", reason=reason)
+    return _Refused(reason)
 
 
 def _store(event: Event, desk: _Desk) -> int:
     """Answer success only for what is safe on the disk."""
-    desk.received[event.assoc] = 0
+    if (gate := desk.gates.get(event.assoc)) is not None:
+        gate.bytes_of_instance = 0
     path = desk.scratch / uuid.uuid4().hex
     try:
         path.write_bytes(event.encoded_dataset())
         instance = read_instance(path)
-        if instance.sop_uid != event.request.AffectedSOPInstanceUID:
+        asked = getattr(event.request, "AffectedSOPInstanceUID", None)
+        if instance.sop_uid != asked:
             return FailureReason.NOT_OF_THIS_STUDY
         desk.shelf.put([Received(path, instance)])
     except InstanceRefused as refusal:

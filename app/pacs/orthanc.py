@@ -118,7 +118,7 @@ class OrthancPoller:
             query = sa.select(pacs_cursors.c.seq).where(pacs_cursors.c.source == self.name)
             return connection.execute(query).scalar_one_or_none()
 
-    def _advance(self, before: int, reached: int, stable: list[tuple[int, str | None]]) -> None:
+    def _advance(self, before: int, reached: int, stable: list[tuple[int, str]]) -> None:
         """Cursor and list together. Where another process was faster, its list holds the same."""
         with self.database.transaction() as connection:
             at = self.database.now(connection)

@@ -141,7 +141,7 @@ class Returns:
                 .where(pacs_returns.c.next_at.is_not(None))
                 .group_by(pacs_returns.c.target)
             )
-            return {**dict.fromkeys(self.destinations, 0), **{target: count for target, count in counted}}
+            return {**dict.fromkeys(self.destinations, 0), **dict(map(tuple, counted))}
 
     def _void_ended(self) -> None:
         """Of a job that has ended without a result there is nothing to send."""
@@ -162,9 +162,7 @@ class Returns:
             due = (
                 sa.select(pacs_returns)
                 .join(jobs, jobs.c.id == pacs_returns.c.job_id)
-                .where(
-                    pacs_returns.c.target == target, pacs_returns.c.next_at <= at, jobs.c.state == State.SUCCEEDED
-                )
+                .where(pacs_returns.c.target == target, pacs_returns.c.next_at <= at, jobs.c.state == State.SUCCEEDED)
                 .order_by(pacs_returns.c.next_at)
                 .limit(1)
             )
@@ -186,7 +184,7 @@ class Returns:
         except LungNoduleError as error:
             return before, error.code
         except Exception as error:  # noqa: BLE001 - libraries and what a PACS answers raise what they like
-            structlog.get_logger(__name__).error("sending failed", failure=described(error))  # noqa: TRY400
+            structlog.get_logger(__name__).error("sending failed", failure=described(error))
             return before, "internal_error"
         faults = sorted(answer for answer in answers.values() if answer != STORED)
         return before | {uid for uid, answer in answers.items() if answer == STORED}, (faults or [STORED])[0]
@@ -206,9 +204,7 @@ class Returns:
         )
 
 
-def ask_for_return(
-    connection: sa.Connection, job_id: str, target: str, kinds: Sequence[str], at: float
-) -> None:
+def ask_for_return(connection: sa.Connection, job_id: str, target: str, kinds: Sequence[str], at: float) -> None:
     """Write down, in the caller's transaction, that results are to be sent; what was written before stays."""
     try:
         with connection.begin_nested():
@@ -222,9 +218,7 @@ def ask_for_return(
 
 
 def _the_row(row: Row) -> sa.Update:
-    return sa.update(pacs_returns).where(
-        pacs_returns.c.job_id == row["job_id"], pacs_returns.c.target == row["target"]
-    )
+    return sa.update(pacs_returns).where(pacs_returns.c.job_id == row["job_id"], pacs_returns.c.target == row["target"])
 
 
 def _shown(row: Row) -> Return:

@@ -19,8 +19,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from app.jobs.database import Database
-from app.jobs.records import DatabaseUnavailable
-from app.jobs.tables import pacs_instances, pacs_series
+from app.jobs.records import DatabaseUnavailable, State
+from app.jobs.tables import jobs, pacs_instances, pacs_series
 from app.pacs.config import PacsConfig
 from app.pacs.instances import Instance
 from app.pacs.rules import first_fitting
@@ -106,14 +106,14 @@ class Shelf:
     def tidy(self) -> int:
         """Remove series that have been dealt with for a while, and folders that belong to none; gives how many."""
         with self.database.reading() as connection:
-            before = self.database.now(connection) - self.config.receive.keep_s
-            done = list(
-                connection.execute(
-                    sa.select(pacs_series.c.id).where(pacs_series.c.state != OPEN, pacs_series.c.due_at < before)
-                ).scalars()
-            )
-        removed = sum(self._remove(series_id, before) for series_id in done)
-        return removed + self._sweep()
+            done = list(connection.execute(sa.select(pacs_series.c.id).where(self._is_done(connection))).scalars())
+        return sum(self._remove(series_id) for series_id in done) + self._sweep()
+
+    def _is_done(self, connection: sa.Connection) -> sa.ColumnElement[bool]:
+        """Dealt with for a while; or its job is erased, and nothing of it may stay."""
+        before = self.database.now(connection) - self.config.receive.keep_s
+        erased = pacs_series.c.job_id.in_(sa.select(jobs.c.id).where(jobs.c.state == State.ERASED))
+        return sa.and_(pacs_series.c.state != OPEN, sa.or_(pacs_series.c.due_at < before, erased))
 
     def _rule_for(self, instance: Instance) -> str | None:
         rule = first_fitting(self.config.rules, instance.facts, thickness_known=instance.thickness_known)
@@ -175,11 +175,9 @@ class Shelf:
             one.path.rename(folder / name)
         _force(folder)
 
-    def _remove(self, series_id: str, before: float) -> bool:
+    def _remove(self, series_id: str) -> bool:
         with self.database.transaction() as connection:
-            query = sa.select(pacs_series).where(
-                pacs_series.c.id == series_id, pacs_series.c.state != OPEN, pacs_series.c.due_at < before
-            )
+            query = sa.select(pacs_series.c.id).where(pacs_series.c.id == series_id, self._is_done(connection))
             if connection.execute(self.database.locked_row(query)).one_or_none() is None:
                 return False
             shutil.rmtree(self.root / series_id, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""HTTP to a PACS: no redirects, no proxy or login from the environment, limits on time and on what an answer may hold."""
+"""HTTP to a PACS: no redirects, no proxy or login from the environment, limits on time and size of an answer."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class WebSession(requests.Session):
         self._timeout_s = timeout_s
         self._max_answer_bytes = max_answer_bytes
 
-    def request(self, method: str | bytes, url: str | bytes, *args: Any, **named: Any) -> requests.Response:  # noqa: ANN401
+    def request(self, method: str, url: str | bytes, *args: Any, **named: Any) -> requests.Response:  # noqa: ANN401
         """As `requests.Session.request`, within the limits; the answer is whole when this returns.
 
         Raises
@@ -82,7 +82,7 @@ class WebSession(requests.Session):
                 self._read(response, file, max_bytes)
             return response.status_code
 
-    def _asked(self, method: str | bytes, url: str | bytes, *args: Any, **named: Any) -> requests.Response:  # noqa: ANN401
+    def _asked(self, method: str, url: str | bytes, *args: Any, **named: Any) -> requests.Response:  # noqa: ANN401
         named |= {"timeout": self._timeout_s, "allow_redirects": False, "stream": True}
         if self._login is not None:
             named["auth"] = _authentication(self._login)
@@ -124,9 +124,7 @@ def web_trouble_told() -> Iterator[None]:
             f"The PACS answers {status}.", code=f"pacs_http_{status}", values={"status": status}
         ) from None
     except (requests.RequestException, HTTPError, OSError) as error:
-        raise PacsTroubleError(
-            f"The PACS does not answer ({type(error).__name__}).", code="pacs_unreachable"
-        ) from None
+        raise PacsTroubleError(f"The PACS does not answer ({type(error).__name__}).", code="pacs_unreachable") from None
 
 
 def _authentication(login: Login) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:

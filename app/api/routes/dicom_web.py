@@ -32,7 +32,7 @@ _ANSWERED: dict[int | str, dict[str, Any]] = {
         (202, "Some are; FailedSOPSequence and OtherFailuresSequence say which are not, and why."),
     )
 }
-_CONFLICT = {
+_CONFLICT: dict[int | str, dict[str, Any]] = {
     409: {
         "description": "None is stored: FailedSOPSequence and OtherFailuresSequence say why.",
         "content": {JSON: {"schema": {"type": "object"}}, XML: {"schema": {"type": "string"}}},
@@ -127,7 +127,5 @@ def _received(pacs: Pacs, path: Path, study_uid: str | None) -> Received:
         )
     instance = read_instance(path)
     if study_uid is not None and instance.study_uid != study_uid:
-        raise InstanceRefused(
-            FailureReason.NOT_OF_THIS_STUDY, "The instance is of another study.", code="other_study"
-        )
+        raise InstanceRefused(FailureReason.NOT_OF_THIS_STUDY, "The instance is of another study.", code="other_study")
     return Received(path, instance)
