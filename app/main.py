@@ -20,7 +20,7 @@ from app.api.edge import Edge
 from app.api.job_desk import open_desk
 from app.api.job_work import worker_beside
 from app.api.openapi import describe
-from app.api.pacs_desk import no_objects, opened_pacs, pacs_beside
+from app.api.pacs_desk import ObjectMaker, no_objects, opened_pacs, pacs_beside
 from app.api.problems import problem_response
 from app.api.routes import (
     capabilities,
@@ -40,7 +40,6 @@ from app.inference.model_store import LoadedModel
 from app.inference.pipeline import analyse
 from app.jobs.installation import MakeQueue, dbos_queue, open_jobs
 from app.metrics import Metrics
-from app.pacs.returns import MakeObjects
 from app.settings import Settings
 from app.upload_folders import process_folder
 
@@ -51,7 +50,7 @@ def create_app(
     load: LoadModels = load_models,
     run: Analyse = analyse,
     make_queue: MakeQueue = dbos_queue,
-    make_objects: MakeObjects = no_objects,
+    object_maker: ObjectMaker = no_objects,
     work: bool = False,
     draining: threading.Event | None = None,
 ) -> FastAPI:
@@ -67,8 +66,8 @@ def create_app(
         The analysis itself.
     make_queue
         Opens the engine of the jobs.
-    make_objects
-        Gives a job's results as DICOM objects, for a PACS.
+    object_maker
+        Makes DICOM objects of a job's results, for a PACS.
     work
         Whether a worker and the connection to a PACS run in this process, beside the service, when the settings want
         them. There can be one worker.
@@ -94,7 +93,7 @@ def create_app(
             installation = stack.enter_context(open_jobs(settings, make_queue))
             app.state.service = Service(settings, models, line, metrics, uploads, run, ending)
             app.state.desk = stack.enter_context(open_desk(installation, ending))
-            app.state.pacs = stack.enter_context(opened_pacs(installation, models, make_objects))
+            app.state.pacs = stack.enter_context(opened_pacs(installation, models, object_maker))
             wanted = work and settings.worker_concurrency > 0
             async with (
                 worker_beside(app.state.service, installation, wanted=wanted),

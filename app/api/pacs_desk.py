@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Annotated
@@ -40,19 +40,21 @@ def order_maker(models: Sequence[LoadedModel]) -> MakeOrder:
     return make
 
 
-def no_objects(_job_id: str, _kinds: Sequence[str]) -> list[Dataset]:
-    """Where nothing makes DICOM objects: results wait.
+ObjectMaker = Callable[[Jobs], MakeObjects]
+"""Gives the maker of a job's DICOM objects, from where jobs keep their results."""
 
-    Raises
-    ------
-    PacsTroubleError
-        Always.
-    """
+
+def no_objects(_jobs: Jobs) -> MakeObjects:
+    """Where nothing makes DICOM objects: results wait."""
+    return _refuse_objects
+
+
+def _refuse_objects(_job_id: str, _kinds: Sequence[str]) -> list[Dataset]:
     raise PacsTroubleError("This installation makes no DICOM objects.", code="objects_unavailable")
 
 
 @contextmanager
-def opened_pacs(jobs: Jobs, models: Sequence[LoadedModel], make_objects: MakeObjects) -> Iterator[Pacs | None]:
+def opened_pacs(jobs: Jobs, models: Sequence[LoadedModel], object_maker: ObjectMaker) -> Iterator[Pacs | None]:
     """The connection that the settings ask for, or None; nothing moves yet.
 
     Raises
@@ -67,7 +69,7 @@ def opened_pacs(jobs: Jobs, models: Sequence[LoadedModel], make_objects: MakeObj
     make_order = order_maker(models)
     for rule in config.rules:
         make_order(rule, "")  # now, not when the first series has come
-    with open_pacs(jobs, config, make_order, make_objects) as pacs:
+    with open_pacs(jobs, config, make_order, object_maker(jobs)) as pacs:
         yield pacs
 
 

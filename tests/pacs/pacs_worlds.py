@@ -18,7 +18,7 @@ from app.pacs.config import PacsConfig
 from app.pacs.installation import Pacs, open_pacs
 from app.pacs.instances import read_instance
 from app.pacs.shelf import Received
-from app.phantom.dicom_headers import SeriesAttributes, phantom_uid
+from app.phantom.dicom_headers import PhantomPatient, SeriesAttributes, phantom_uid
 from app.phantom.dicom_series import write_dicom_series
 from tests.jobs.installations import ORDER, World, world
 
@@ -32,13 +32,19 @@ def config(**changes: Any) -> PacsConfig:
 
 
 def write_series(
-    folder: Path, *, slices: int = 4, number: int = 1, edit: Callable[[Dataset, int], None] | None = None, **said: Any
+    folder: Path,
+    *,
+    slices: int = 4,
+    number: int = 1,
+    patient: str = "PHANTOM^CHEST",
+    edit: Callable[[Dataset, int], None] | None = None,
+    **said: Any,
 ) -> list[Path]:
-    """A tiny CT series; ``number`` makes it another one of the same study."""
+    """A tiny CT series; ``number`` makes it another one of the same study, ``patient`` one of another study."""
     hu = np.full((slices, 8, 8), -800 + number, np.int16)
     volume = CtVolume(hu, Grid.from_spacing(hu.shape, (2.0, 1.0, 1.0)))
     series = SeriesAttributes(series_number=number, **said)
-    return write_dicom_series(volume, folder, series=series, edit=edit)
+    return write_dicom_series(volume, folder, patient=PhantomPatient(name=patient), series=series, edit=edit)
 
 
 def objects_of(studies: dict[str, tuple[str, str]]) -> Callable[[str, Sequence[str]], list[Dataset]]:
@@ -109,6 +115,6 @@ def pacs_world(
         yield PacsWorld(here, pacs, folder, studies)
 
 
-def uid_of(path: Path) -> str:
-    """SOPInstanceUID of a file."""
-    return str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+def study_of(path: Path) -> str:
+    """StudyInstanceUID of a file."""
+    return str(pydicom.dcmread(path, stop_before_pixels=True).StudyInstanceUID)
