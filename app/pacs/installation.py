@@ -132,7 +132,7 @@ def _repeat(ended: threading.Event, name: str, call: Callable[[], object], every
         try:
             call()
             told = ""
-        except (LungNoduleError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a thread of its own: whatever a PACS answers, the next round comes
             code = error.code if isinstance(error, LungNoduleError) else type(error).__name__
             if code != told:  # once, not at every round for as long as a PACS is away
                 structlog.get_logger(__name__).error("chore failed", chore=name, failure=described(error))

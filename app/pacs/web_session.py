@@ -60,13 +60,15 @@ class WebSession(requests.Session):
         requests.RequestException
             No answer.
         """
-        response = self._asked(method, url, *args, **named)
         memory = io.BytesIO()
-        with response:
+        with self._asked(method, url, *args, **named) as response:
             self._read(response, memory, self._max_answer_bytes)
         memory.seek(0)
-        response.raw = memory
-        return response
+        whole = requests.Response()
+        whole.status_code, whole.reason, whole.url = response.status_code, response.reason, response.url
+        whole.headers, whole.encoding, whole.request = response.headers, response.encoding, response.request
+        whole.raw = memory
+        return whole
 
     def download(self, url: str, target: Path, max_bytes: int) -> int:
         """GET a file to the disk; gives the status. Only of 200 is anything written.

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import requests
 
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 USER, PASSWORD = "ai", "geheim"  # of an Orthanc that lives as long as a test
 _PLUGINS = Path("/usr/share/orthanc/plugins")
 

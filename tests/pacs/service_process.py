@@ -1,7 +1,7 @@
-"""The service in a process that may be killed: a stand-in for the analysis and for the DICOM objects, the rest is real.
+"""The service in a process that may be killed: stand-ins for the analysis and for the DICOM objects.
 
-``python -m tests.pacs.service_process PORT``. The stand-in waits in its first stage for as long as the file ``hold`` lies
-in the data folder.
+``python -m tests.pacs.service_process PORT``. The analysis waits in its first stage for as long as the file ``hold``
+lies in the data folder.
 """
 
 from __future__ import annotations
