@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ class WebDestination:
         """One object to a request: a server that refuses one of several may refuse all of them."""
         with self._client() as client:
             try:
-                told = client.store_instances([one])
+                told = client.store_instances([_with_preamble(one)])
             except requests.HTTPError as error:
                 if error.response is None or error.response.status_code != 409:
                     raise
@@ -100,6 +101,13 @@ class WebDestination:
             client = DICOMwebClient(url=target.url.rstrip("/"), session=session)
             client.set_http_retry_params(retry=False)
             yield client
+
+
+def _with_preamble(one: Dataset) -> Dataset:
+    """dicomweb-client writes what it is given as it is; without this there would be neither preamble nor prefix."""
+    whole = copy.copy(one)
+    whole.preamble = bytes(128)
+    return whole
 
 
 def _confirmed(sent: Dataset, told: Dataset) -> dict[str, str]:

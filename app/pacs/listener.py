@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import structlog
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.transport import AssociationSocket
 
 from app.imaging.errors import LungNoduleError
 from app.logs import described
@@ -37,14 +39,15 @@ class _Gate:
 
     Parameters
     ----------
-    receive
-        What reads from the socket.
+    connection
+        pynetdicom's.
     longest_pdu, largest_instance
         Bytes.
     """
 
-    def __init__(self, receive: Callable[[int], bytearray], longest_pdu: int, largest_instance: int) -> None:
-        self._receive = receive
+    def __init__(self, connection: AssociationSocket, longest_pdu: int, largest_instance: int) -> None:
+        self._connection = connection
+        self._receive = connection.recv
         self._longest_pdu = longest_pdu
         self._largest_instance = largest_instance
         self.bytes_of_instance = 0
@@ -53,10 +56,16 @@ class _Gate:
         """Read, unless a limit is passed."""
         self.bytes_of_instance += size
         if size > self._longest_pdu:
-            raise _refused("pdu_too_long")
+            raise self._refused("pdu_too_long")
         if self.bytes_of_instance > self._largest_instance:
-            raise _refused("instance_too_large")
+            raise self._refused("instance_too_large")
         return self._receive(size)
+
+    def _refused(self, reason: str) -> _Refused:
+        structlog.get_logger(__name__).warning("connection ended", reason=reason)
+        if self._connection.socket is not None:
+            self._connection.socket.close()
+        return _Refused(reason)
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ class _Desk:
     settings: Listener
     shelf: Shelf
     scratch: Path
-    gates: dict[Association, _Gate] = field(default_factory=dict)
+    gates: WeakKeyDictionary[Association, _Gate] = field(default_factory=WeakKeyDictionary)
     """Of each open connection."""
 
 
@@ -104,7 +113,6 @@ def listening(settings: Listener, shelf: Shelf, scratch: Path) -> Iterator[int]:
         evt_handlers=[
             (evt.EVT_CONN_OPEN, _admit, [desk]),
             (evt.EVT_C_STORE, _store, [desk]),
-            (evt.EVT_CONN_CLOSE, _forget, [desk]),
         ],
     )
     if server is None:  # only where it is told to block
@@ -119,31 +127,16 @@ def listening(settings: Listener, shelf: Shelf, scratch: Path) -> Iterator[int]:
 
 
 def _admit(event: Event, desk: _Desk) -> None:
-    """Put a gate before each connection; it stays shut for one from elsewhere, or one too many."""
+    """Put a gate before each connection; it stays shut for one from another network than those listed."""
     settings = desk.settings
-    socket: Any = event.assoc.dul.socket
+    connection: Any = event.assoc.dul.socket
     address = ip_address(event.address[0])  # type: ignore[attr-defined]
     is_known = any(address in network for network in settings.networks)
-    # Twice: those that have not asked for an association yet count here, and only here.
-    open_to_it = is_known and len(desk.gates) < 2 * settings.max_associations
-    if not open_to_it:
-        structlog.get_logger(__name__).warning("connection refused", reason="too_many" if is_known else "address")
-    gate = _Gate(
-        socket.recv,
-        max(settings.max_pdu_bytes, _LONGEST_REQUEST) if open_to_it else 0,
-        desk.shelf.config.receive.max_instance_bytes,
-    )
-    socket.recv = gate
-    desk.gates[event.assoc] = gate
-
-
-def _forget(event: Event, desk: _Desk) -> None:
-    desk.gates.pop(event.assoc, None)
-
-
-def _refused(reason: str) -> _Refused:
-    structlog.get_logger(__name__).warning("connection ended", reason=reason)
-    return _Refused(reason)
+    if not is_known:
+        structlog.get_logger(__name__).warning("connection refused", reason="address")
+    longest = max(settings.max_pdu_bytes, _LONGEST_REQUEST) if is_known else 0
+    connection.recv = _Gate(connection, longest, desk.shelf.config.receive.max_instance_bytes)
+    desk.gates[event.assoc] = connection.recv
 
 
 def _store(event: Event, desk: _Desk) -> int:

@@ -87,7 +87,8 @@ def running_orthanc(folder: Path) -> Iterator[Orthanc]:
         "Name": "test", "StorageDirectory": str(folder / "storage"), "IndexDirectory": str(folder / "storage"),
         "HttpPort": made.http_port, "DicomPort": made.dicom_port, "DicomAet": "TESTPACS", "StableAge": 1,
         "RemoteAccessAllowed": False, "AuthenticationEnabled": True, "RegisteredUsers": {USER: PASSWORD},
-        "DicomAlwaysAllowStore": True, "DicomCheckCalledAet": False, "Plugins": [str(_PLUGINS / "libOrthancDicomWeb.so")],
+        "DicomAlwaysAllowStore": True, "DicomCheckCalledAet": False,
+        "Plugins": [str(_PLUGINS / "libOrthancDicomWeb.so")],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "StudiesMetadata": "MainDicomTags"},
         "LogExportedResources": False, "SaveJobs": False,
     }  # fmt: skip
