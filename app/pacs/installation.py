@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -15,7 +16,7 @@ from app.jobs.installation import Jobs
 from app.logs import described
 from app.pacs.config import PacsConfig, WebTarget
 from app.pacs.handover import Handover, MakeOrder
-from app.pacs.orthanc import OrthancPoller
+from app.pacs.orthanc import OrthancPoller, check_orthanc
 from app.pacs.returns import Destination, MakeObjects, Returns
 from app.pacs.shelf import Shelf
 from app.upload_folders import process_folder
@@ -56,6 +57,14 @@ def destinations_of(config: PacsConfig) -> dict[str, Destination]:
         name: WebDestination(target) if isinstance(target, WebTarget) else DimseDestination(target)
         for name, target in config.targets.items()
     }
+
+
+def checks_of(config: PacsConfig) -> dict[str, Callable[[], str]]:
+    """For every PACS that the configuration names, what asks whether it is there."""
+    asked: dict[str, Callable[[], str]] = {
+        f"target {name}": destination.check for name, destination in destinations_of(config).items()
+    }
+    return asked | {f"orthanc {name}": partial(check_orthanc, poller) for name, poller in config.orthanc.items()}
 
 
 @contextmanager

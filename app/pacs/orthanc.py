@@ -202,24 +202,44 @@ class OrthancPoller:
             raise _refused(status)
 
     def _json(self, path: str) -> dict[str, Any]:
-        with web_trouble_told(), self._session() as session:
-            response = session.get(f"{self._root}{path}")
-        if response.status_code != 200:
-            raise _refused(response.status_code)
-        try:
-            found = response.json()
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise PacsTroubleError("Orthanc answers something else than JSON.", code="pacs_answer_invalid")
-        return found
+        return _asked(self.settings, path)
 
     def _session(self) -> WebSession:
-        return WebSession(self.settings.login, self.settings.timeout_s, _MAX_ANSWER_BYTES)
+        return _session(self.settings)
 
     @property
     def _root(self) -> str:
         return self.settings.url.rstrip("/")
+
+
+def check_orthanc(settings: Poller) -> str:
+    """Ask for the end of the log of changes.
+
+    Raises
+    ------
+    PacsTroubleError
+        No answer, or none that makes sense.
+    """
+    _, last, _ = _page(_asked(settings, "/changes?last"))
+    return f"the log of changes answers, its last number is {last}"
+
+
+def _session(settings: Poller) -> WebSession:
+    return WebSession(settings.login, settings.timeout_s, _MAX_ANSWER_BYTES)
+
+
+def _asked(settings: Poller, path: str) -> dict[str, Any]:
+    with web_trouble_told(), _session(settings) as session:
+        response = session.get(f"{settings.url.rstrip('/')}{path}")
+    if response.status_code != 200:
+        raise _refused(response.status_code)
+    try:
+        found = response.json()
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise PacsTroubleError("Orthanc answers something else than JSON.", code="pacs_answer_invalid")
+    return found
 
 
 _FINAL = frozenset(

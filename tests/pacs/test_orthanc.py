@@ -17,7 +17,9 @@ import pydicom
 import pytest
 import requests
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
+from app.cli import command_line
 from app.main import create_app
 from app.pacs.config import DimseTarget, Login, WebTarget
 from app.pacs.dicomweb import WebDestination
@@ -267,3 +269,24 @@ def test_an_archive_that_is_away_is_told_as_such(way: Any, orthanc: Orthanc, con
     with pytest.raises(PacsTroubleError) as told:
         way(orthanc, **changes).check()
     assert told.value.code == "pacs_unreachable"
+
+
+def test_check_says_of_each_pacs_whether_it_answers(orthanc: Orthanc, configured: Path) -> None:
+    with configured.open("a") as file:
+        file.write(
+            f'[targets.ws]\nkind = "dimse"\nae_title = "TESTPACS"\nhost = "127.0.0.1"\nport = {orthanc.dicom_port}\n'
+        )
+    run = CliRunner().invoke(command_line(), ["pacs", "check", "--config", str(configured)])
+    assert run.exit_code == 0, run.output
+    assert [line.split(":")[0] for line in run.stdout.splitlines()] == [
+        "ok      target archive", "ok      target ws", "ok      orthanc main", "1 rules; DIMSE provider off",
+    ]  # fmt: skip
+
+
+def test_check_fails_for_one_that_is_away_and_tells_of_the_others(configured: Path) -> None:
+    configured.write_text(f'{configured.read_text()}[targets.away]\nkind = "dicomweb"\nurl = "http://127.0.0.1:9/"\n')
+    run = CliRunner().invoke(command_line(), ["pacs", "check", "--config", str(configured)])
+    assert run.exit_code == 1
+    assert "failed  target away: The PACS does not answer" in run.output
+    assert "ok      orthanc main" in run.output
+    assert PASSWORD not in run.output
