@@ -36,9 +36,8 @@ class PacsTroubleError(LungNoduleError):
 class FailureReason(IntEnum):
     """Failure Reason (0008,1197), of PS3.18 10.5.3 and PS3.4 B.2.3."""
 
-    PROCESSING_FAILURE = 0x0110
     SOP_CLASS_NOT_SUPPORTED = 0x0122
-    NOT_OF_THIS_STUDY = 0xA900
+    DOES_NOT_MATCH = 0xA900
     OUT_OF_RESOURCES = 0xA700
     CANNOT_UNDERSTAND = 0xC000
     TRANSFER_SYNTAX_NOT_SUPPORTED = 0xC122

@@ -149,7 +149,7 @@ def _store(event: Event, desk: _Desk) -> int:
         instance = read_instance(path)
         asked = getattr(event.request, "AffectedSOPInstanceUID", None)
         if instance.sop_uid != asked:
-            return FailureReason.NOT_OF_THIS_STUDY
+            return FailureReason.DOES_NOT_MATCH
         desk.shelf.put([Received(path, instance)])
     except InstanceRefused as refusal:
         return refusal.reason

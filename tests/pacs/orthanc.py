@@ -80,8 +80,8 @@ def program(name: str, package: str) -> str:
 
 
 @contextmanager
-def running_orthanc(folder: Path) -> Iterator[Orthanc]:
-    """A fresh one; series are stable after a second."""
+def running_orthanc(folder: Path, **changes: Any) -> Iterator[Orthanc]:
+    """A fresh one; series are stable after a second. ``changes`` are of its configuration."""
     made = Orthanc(program("Orthanc", "orthanc orthanc-dicomweb"), folder, free_port(), free_port())
     settings = {
         "Name": "test", "StorageDirectory": str(folder / "storage"), "IndexDirectory": str(folder / "storage"),
@@ -90,7 +90,7 @@ def running_orthanc(folder: Path) -> Iterator[Orthanc]:
         "DicomAlwaysAllowStore": True, "DicomCheckCalledAet": False,
         "Plugins": [str(_PLUGINS / "libOrthancDicomWeb.so")],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "StudiesMetadata": "MainDicomTags"},
-        "LogExportedResources": False, "SaveJobs": False,
+        "LogExportedResources": False, "SaveJobs": False, **changes,
     }  # fmt: skip
     (folder / "orthanc.json").write_text(json.dumps(settings))
     try:

@@ -127,5 +127,5 @@ def _received(pacs: Pacs, path: Path, study_uid: str | None) -> Received:
         )
     instance = read_instance(path)
     if study_uid is not None and instance.study_uid != study_uid:
-        raise InstanceRefused(FailureReason.NOT_OF_THIS_STUDY, "The instance is of another study.", code="other_study")
+        raise InstanceRefused(FailureReason.DOES_NOT_MATCH, "The instance is of another study.", code="other_study")
     return Received(path, instance)
