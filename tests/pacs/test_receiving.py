@@ -15,6 +15,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from dicomweb_client.api import DICOMwebClient
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -28,7 +30,7 @@ from app.pacs.listener import listening
 from app.pacs.shelf import OPEN
 from app.phantom.dicom_series import CTImageStorage
 from app.settings import Settings
-from tests.api.standins import Recorder, make_model
+from tests.api.standins import Recorder, left_in, make_model
 from tests.jobs.installations import HandQueue
 from tests.pacs.orthanc import echoscu, running_orthanc, storescu, until
 from tests.pacs.pacs_worlds import PacsWorld, capture, config, pacs_world, study_of, write_series
@@ -324,3 +326,25 @@ def test_the_lua_script_of_the_guide_makes_an_orthanc_push(world: PacsWorld) -> 
         until(
             lambda: [row for row in series_rows(world) if len(world.pacs.shelf.files(row["id"])) == 4], "it is pushed"
         )
+
+
+_PIECES = [
+    b"--b\r\nContent-Type: application/dicom\r\n\r\n", b"--b", b"--b--", b"\r\n", b"\r\n\r\n", bytes(128) + b"DICM",
+    b"\x02\x00\x10\x00UI\x14\x001.2.840.10008.1.2.1\x00", b"\x08\x00\x16\x00UI\x02\x001\x00", b"\xff\xff\xff\xff",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lasting_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with client_with(tmp_path_factory.mktemp("fuzz")) as made:
+        yield made
+
+
+@given(body=st.lists(st.one_of(st.sampled_from(_PIECES), st.binary(max_size=12)), max_size=12).map(b"".join))
+def test_any_body_is_answered(lasting_client: TestClient, body: bytes) -> None:
+    headers = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=b'}
+    answer = lasting_client.post("/dicom-web/studies", content=body, headers=headers)
+    assert answer.status_code in {200, 202, 400, 409, 413, 415, 422}
+    if answer.status_code >= 400 and answer.status_code != 409:
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert left_in(lasting_client.app.state.pacs.scratch.parent) == []  # type: ignore[attr-defined]
