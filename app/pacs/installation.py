@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -125,9 +126,10 @@ def pacs_running(pacs: Pacs) -> Iterator[int | None]:
             yield port
         finally:
             ended.set()
+            deadline = time.monotonic() + _STOP_PATIENCE_S
             for thread in threads:
                 # One that waits for a PACS is left: what it was doing is done again by whoever comes next.
-                thread.join(timeout=_STOP_PATIENCE_S)
+                thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
 
 def _sending(pacs: Pacs, target: str) -> Callable[[], object]:

@@ -11,7 +11,6 @@ from typing import IO, Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError
 
 from app.imaging.errors import LungNoduleError
 from app.pacs.config import Login
@@ -125,7 +124,7 @@ def web_trouble_told() -> Iterator[None]:
         raise PacsTroubleError(
             f"The PACS answers {status}.", code=f"pacs_http_{status}", values={"status": status}
         ) from None
-    except (requests.RequestException, HTTPError, OSError) as error:
+    except (requests.RequestException, OSError) as error:
         raise PacsTroubleError(f"The PACS does not answer ({type(error).__name__}).", code="pacs_unreachable") from None
 
 
