@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from app.pacs.instances import ACCEPTED_SYNTAXES, SOP_CLASSES
 from app.settings import Settings
 from tests.api.standins import Recorder, make_model
 from tests.jobs.installations import HandQueue
+from tests.pacs.orthanc import program
 from tests.pacs.pacs_worlds import write_series
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,8 +54,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.parametrize("how", RUN)
 def test_the_examples_store_a_series(how: str, service: str, tmp_path: Path) -> None:
-    if how == "node" and shutil.which("node") is None:
-        pytest.skip("node is not here")
+    if how == "node":
+        program("node", "nodejs")
     write_series(tmp_path / "study")
     text = EXAMPLES[how].replace("http://127.0.0.1:8000", service)
     done = subprocess.run([*RUN[how], text], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)

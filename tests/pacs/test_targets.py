@@ -276,3 +276,18 @@ def test_an_erased_job_leaves_nothing_to_send(here: World, archive: Archive) -> 
     receipt = here.jobs.eraser.erase(job_id, Who("anna"), "request")
     assert receipt.rows_left == 0
     assert here.rows(pacs_returns, job_id) == []
+
+
+def test_objects_that_cannot_be_made_only_delay_and_tell_nothing(
+    here: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_job_id: str, _kinds: Any) -> Any:
+        raise ValueError("Doe^John")
+
+    job_id = here.submit()
+    ask(here, job_id, "archive")
+    here.work()
+    returns = Returns(here.jobs.database, {"archive": destination(Archive("http://127.0.0.1:9"))}, fail)
+    assert returns.send_due("archive") == 0
+    assert [(each.state, each.last_answer) for each in returns.of_job(job_id)] == [("waiting", "internal_error")]
+    assert "Doe^John" not in capsys.readouterr().out
