@@ -18,11 +18,12 @@ from app.inference.pipeline import choose_operating_point
 from app.jobs.installation import Jobs
 from app.jobs.records import DatabaseUnavailable, Order
 from app.metrics import Metrics
-from app.pacs.config import Rule, read_pacs_config
+from app.pacs.config import PacsConfig, Rule, read_pacs_config
 from app.pacs.errors import PacsNotConfigured, PacsTroubleError
 from app.pacs.handover import MakeOrder
 from app.pacs.installation import Pacs, open_pacs, pacs_running
 from app.pacs.returns import MakeObjects
+from app.settings import Settings
 
 
 def order_maker(models: Sequence[LoadedModel]) -> MakeOrder:
@@ -53,6 +54,22 @@ def _refuse_objects(_job_id: str, _kinds: Sequence[str]) -> list[Dataset]:
     raise PacsTroubleError("This installation makes no DICOM objects.", code="objects_unavailable")
 
 
+def checked_config(settings: Settings, models: Sequence[LoadedModel]) -> PacsConfig | None:
+    """The configuration that the settings name, or None; what its rules ask for is there.
+
+    Raises
+    ------
+    PacsConfigInvalid, OptionError
+        The file does not fit, or names a model or an operating point that is not there.
+    """
+    if settings.pacs_config is None:
+        return None
+    config = read_pacs_config(settings.pacs_config)
+    for rule in config.rules:
+        order_maker(models)(rule, "")
+    return config
+
+
 @contextmanager
 def opened_pacs(jobs: Jobs, models: Sequence[LoadedModel], object_maker: ObjectMaker) -> Iterator[Pacs | None]:
     """The connection that the settings ask for, or None; nothing moves yet.
@@ -60,16 +77,13 @@ def opened_pacs(jobs: Jobs, models: Sequence[LoadedModel], object_maker: ObjectM
     Raises
     ------
     PacsConfigInvalid, OptionError
-        The file does not fit, or names a model or an operating point that is not there.
+        As `checked_config`.
     """
-    if jobs.settings.pacs_config is None:
+    config = checked_config(jobs.settings, models)
+    if config is None:
         yield None
         return
-    config = read_pacs_config(jobs.settings.pacs_config)
-    make_order = order_maker(models)
-    for rule in config.rules:
-        make_order(rule, "")  # now, not when the first series has come
-    with open_pacs(jobs, config, make_order, object_maker(jobs)) as pacs:
+    with open_pacs(jobs, config, order_maker(models), object_maker(jobs)) as pacs:
         yield pacs
 
 

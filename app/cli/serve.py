@@ -44,6 +44,7 @@ def serve(
     with errors_in_one_line():
         import uvicorn
 
+        from app.api.pacs_desk import checked_config
         from app.api.service import load_models
         from app.logs import configure_logs
         from app.main import create_app
@@ -56,6 +57,7 @@ def serve(
         configure_logs(settings.log_level)
         # Before uvicorn starts: a model that cannot be used is then one line and an exit code, not a traceback.
         models = load_models(settings)
+        checked_config(settings, models)
         config = uvicorn.Config(
             create_app(settings, load=lambda _settings: models, work=True, draining=draining),
             host=settings.host,

@@ -55,6 +55,17 @@ def test_a_scan_sent_to_it_becomes_a_job(tmp_path: Path, tiny_model_store: Path)
     assert "PHANTOM" not in log.read_text()
 
 
+@pytest.mark.usefixtures("on_tiny_model")
+def test_the_service_does_not_start_on_a_configuration_that_does_not_fit(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "pacs.toml"
+    config.write_text('[[rules]]\nname = "any"\noperating_point = "no-such"\n')
+    monkeypatch.setenv("LUNGNODULE_PACS_CONFIG", str(config))
+    done = run("serve", "--port", "0")
+    assert (done.exit_code, "error[unknown_operating_point]" in done.output + done.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [((), "pacs_not_configured"), (("--config", "no-such-file.toml"), "pacs_config_invalid")],
