@@ -21,8 +21,9 @@ import structlog
 from app.imaging.errors import LungNoduleError
 
 _QUOTING_LOGGERS = (
-    *("pydicom", "pynetdicom", "highdicom", "py.warnings", "pylibjpeg", "openjpeg", "gdcm", "SimpleITK"),
-    *("python_multipart", "asyncio", "concurrent", "dbos", "sqlalchemy", "alembic", "urllib3", "opentelemetry"),
+    *("pydicom", "pynetdicom", "dicomweb_client", "highdicom", "py.warnings", "pylibjpeg", "openjpeg", "gdcm"),
+    *("SimpleITK", "python_multipart", "asyncio", "concurrent", "dbos", "sqlalchemy", "alembic", "urllib3"),
+    "opentelemetry",
 )
 """Loggers of libraries that may put parts of a file or a request into their text, or the text of an exception."""
 

@@ -21,14 +21,17 @@ from app.api.job_desk import open_desk
 from app.api.job_work import worker_beside
 from app.api.model_choice import Models, OpenModels, open_models
 from app.api.openapi import describe
+from app.api.pacs_desk import ObjectMaker, opened_pacs, pacs_beside, stored_objects
 from app.api.problems import problem_response
 from app.api.routes import (
     batches,
     capabilities,
+    dicom_web,
     explanations,
     health,
     job_documents,
     job_events,
+    job_pacs,
     job_results,
     jobs,
     models,
@@ -53,6 +56,7 @@ def create_app(
     load: OpenModels = open_models,
     run: Analyse = analyse,
     make_queue: MakeQueue = dbos_queue,
+    object_maker: ObjectMaker = stored_objects,
     work: bool = False,
     draining: threading.Event | None = None,
 ) -> FastAPI:
@@ -68,8 +72,11 @@ def create_app(
         The analysis itself.
     make_queue
         Opens the engine of the jobs.
+    object_maker
+        Makes DICOM objects of a job's results, for a PACS.
     work
-        Whether a worker runs in this process, beside the service, when the settings want one. There can be one.
+        Whether a worker and the connection to a PACS run in this process, beside the service, when the settings want
+        them. There can be one worker.
     draining
         Set by the caller when the process is to end: no new work is taken and the worker stops.
 
@@ -103,7 +110,12 @@ def create_app(
                 settings, models, line, metrics, uploads, tracing.traced(run), ending, tracing=tracing
             )
             app.state.desk = stack.enter_context(open_desk(installation, ending))
-            async with worker_beside(app.state.service, installation, wanted=work and settings.worker_concurrency > 0):
+            app.state.pacs = stack.enter_context(opened_pacs(installation, models, object_maker))
+            wanted = work and settings.worker_concurrency > 0
+            async with (
+                worker_beside(app.state.service, installation, wanted=wanted),
+                pacs_beside(app.state.pacs, metrics, wanted=work),
+            ):
                 yield
 
     app = FastAPI(
@@ -118,8 +130,8 @@ def create_app(
     for error in (LungNoduleError, HTTPException, RequestValidationError, ClientDisconnect, ClientHungUp):
         app.add_exception_handler(error, problem_response)
     for resource in (
-        predict, risk, jobs, batches, job_results, job_documents, job_events, explanations, models, capabilities,
-        health,
+        predict, risk, jobs, batches, job_results, job_documents, job_events, explanations, job_pacs, dicom_web, models,
+        capabilities, health,
     ):  # fmt: skip
         app.include_router(resource.router)
     add_front_pages(app, docs=settings.docs)

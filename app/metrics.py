@@ -68,6 +68,12 @@ class Metrics:
         self.waiting = Gauge(
             "lungnodule_requests_waiting", "Analysis requests waiting for the device.", registry=self.registry
         )
+        self.pacs_waiting = Gauge(
+            "lungnodule_pacs_waiting",
+            "Jobs whose results a PACS has still to confirm, by its name in the configuration.",
+            ("target",),
+            registry=self.registry,
+        )
         self.provider = Gauge(
             "lungnodule_execution_provider_info",
             "1 for the ONNX Runtime execution provider in use.",

@@ -209,6 +209,31 @@ class MultipartWriter:
         return MalformedUpload(f"Part {self._parts} (counted from 1) {what}.", values={"part": self._parts})
 
 
+class RelatedWriter(MultipartWriter):
+    """For multipart/related (RFC 2387), as STOW-RS sends it: every part is a file of one media type.
+
+    Parameters
+    ----------
+    boundary, folder, limits
+        As for `MultipartWriter`.
+    media_type
+        Of every part.
+    """
+
+    def __init__(self, boundary: bytes, folder: Path, limits: UploadLimits, media_type: str) -> None:
+        super().__init__(boundary, folder, limits)
+        self._media_type = media_type.encode()
+
+    def _on_headers_finished(self) -> None:
+        media_type, _ = parse_options_header(self._headers.get("content-type", ""))
+        if media_type != self._media_type:
+            raise self._fault(f"has another Content-Type than {self._media_type.decode()}")
+        if self._headers.get("content-transfer-encoding", "binary").lower() != "binary":
+            raise self._fault("has a Content-Transfer-Encoding; send the bytes as they are")
+        self._field_name = FILES_FIELD
+        self._open_file("")
+
+
 def _extended_file_name(header: str) -> str:
     """``filename*=utf-8''...`` (RFC 5987): not allowed in forms (RFC 7578, 4.2), yet sent for names beyond ASCII."""
     found = re.search(r"filename\*\s*=\s*\"?([\w-]+)'[^']*'([^;\"]*)", header, re.IGNORECASE)

@@ -118,6 +118,9 @@ class Settings(BaseSettings):
     webhooks: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")], WebhookTarget] = Field(
         default={}, description="JSON: name to url and secret; the only addresses that are told of a job's end."
     )
+    pacs_config: Path | None = Field(
+        default=None, description="TOML file that names PACS, which series are analysed and which results go where."
+    )
     actor_header: str = Field(
         default="", description="Header in which the proxy names the authenticated user, for the audit trail."
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from python_multipart.multipart import parse_options_header
 
 from app.imaging.errors import LungNoduleError, UploadTooLarge
-from app.multipart import FILES_FIELD, MalformedUpload, MultipartWriter, Upload, UploadLimits
+from app.multipart import FILES_FIELD, MalformedUpload, MultipartWriter, RelatedWriter, Upload, UploadLimits
 
 _BATCH_BYTES = 1 << 20
 
@@ -67,11 +67,41 @@ async def receive_upload(
     StorageFull
         The disk has no room.
     """
-    boundary = _boundary(headers.get("content-type", ""))
-    declared = headers.get("content-length", "")
-    _check_size(int(declared) if declared.isdecimal() else 0, limits)
-    writer = MultipartWriter(boundary, folder, limits)
+    media_type, parameters = parse_options_header(headers.get("content-type", ""))
+    if media_type != b"multipart/form-data":
+        raise NotMultipart(
+            f"Send multipart/form-data with one or more parts named '{FILES_FIELD}'.",
+            values={"expected": "multipart/form-data"},
+        )
+    return await _received(body, headers, MultipartWriter(_boundary(parameters), folder, limits), limits)
+
+
+async def receive_related(
+    body: AsyncIterable[bytes], headers: dict[str, str], folder: Path, limits: UploadLimits, part_type: str
+) -> Upload:
+    """As `receive_upload`, for multipart/related whose parts are all of the media type ``part_type``.
+
+    Raises
+    ------
+    NotMultipart
+        Another media type, or parts of another one by the parameter ``type``.
+    MalformedUpload, UploadTooLarge, UploadTooSlow, StorageFull
+        As `receive_upload`.
+    """
+    media_type, parameters = parse_options_header(headers.get("content-type", ""))
+    told_type = parameters.get(b"type", b"").lower()
+    if media_type != b"multipart/related" or told_type not in (b"", part_type.encode()):
+        expected = f'multipart/related; type="{part_type}"'
+        raise NotMultipart(f"Send {expected}.", values={"expected": expected})
+    return await _received(body, headers, RelatedWriter(_boundary(parameters), folder, limits, part_type), limits)
+
+
+async def _received(
+    body: AsyncIterable[bytes], headers: dict[str, str], writer: MultipartWriter, limits: UploadLimits
+) -> Upload:
     try:
+        declared = headers.get("content-length", "")
+        _check_size(int(declared) if declared.isdecimal() else 0, limits)
         with full_disk_refused():
             await _write_while_receiving(_batches(body, limits), writer)
         writer.finish()
@@ -97,13 +127,7 @@ def full_disk_refused() -> Iterator[None]:
         raise
 
 
-def _boundary(content_type: str) -> bytes:
-    media_type, parameters = parse_options_header(content_type)
-    if media_type != b"multipart/form-data":
-        raise NotMultipart(
-            f"Send multipart/form-data with one or more parts named '{FILES_FIELD}'.",
-            values={"expected": "multipart/form-data"},
-        )
+def _boundary(parameters: dict[bytes, bytes]) -> bytes:
     boundary = parameters.get(b"boundary", b"")
     if not boundary:
         raise MalformedUpload("Content-Type names no multipart boundary.", code="boundary_missing")

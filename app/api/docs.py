@@ -10,7 +10,8 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from app.api.problems import ProblemKind, problem_kinds
+from app.api.problem_kinds import ProblemKind
+from app.api.problems import problem_kinds
 
 STATIC = Path(__file__).parent / "static"
 

@@ -73,6 +73,7 @@ class JobLinks(BaseModel):
         description="The answer in each of its forms, by name: DICOM objects, PDF, FHIR, CSV, JSON; null until there "
         "is one."
     )
+    pacs: str = Field(description="How far the results are on their way to a PACS; POST: send them to one.")
     retry: str = Field(description="POST: the same scan again, with other options.")
     data: str = Field(description="DELETE: erase scan and result.")
 
@@ -162,6 +163,7 @@ def job_status(job: Job, root_path: str, place: Place | None = None) -> JobStatu
             events=f"{here}/events",
             result=f"{here}/result" if job.result else None,
             results={form: f"{here}/results/{form}" for form in FORMS} if job.result else None,
+            pacs=f"{here}/pacs",
             retry=f"{here}/retry",
             data=f"{here}/data",
         ),

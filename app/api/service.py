@@ -13,8 +13,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from app.api.errors import AnalysisTimeout, NotReady
 from app.api.model_choice import IntakeOnly, Models
-from app.api.problems import AnalysisTimeout, NotReady
 from app.api.waiting_line import ClientHungUp, WaitingLine
 from app.imaging.inputs import InputFile
 from app.inference.findings import Findings, OnProgress, Progress

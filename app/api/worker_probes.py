@@ -16,8 +16,9 @@ from fastapi import FastAPI, Response
 from pydantic import BaseModel, Field
 
 from app.api.edge import Edge
+from app.api.errors import NotReady
 from app.api.model_choice import Models, called
-from app.api.problems import NotReady, problem_response, problem_responses
+from app.api.problems import problem_response, problem_responses
 from app.api.routes.health import Alive
 from app.imaging.errors import LungNoduleError
 from app.jobs.census import LatestCensus

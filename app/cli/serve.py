@@ -46,6 +46,7 @@ def serve(
         import uvicorn
 
         from app.api.model_choice import Models, open_models
+        from app.api.pacs_desk import checked_config
         from app.jobs.installation import open_activations
         from app.logs import configure_logs, tell_uncaught
         from app.main import create_app
@@ -60,7 +61,9 @@ def serve(
         # Before uvicorn starts: a model that cannot be used is then one line and an exit code, not a traceback.
         found = open_models(settings)
         with open_activations(settings) as activations:
-            Models(found.registry, found.named, activations).load_first()
+            models = Models(found.registry, found.named, activations)
+            models.load_first()
+            checked_config(settings, models)
         config = uvicorn.Config(
             create_app(settings, load=lambda _settings: found, work=True, draining=draining),
             host=settings.host,

@@ -104,6 +104,25 @@ def characterise(
     return Characterisation(tuple(nodules), tuple(notices), below)
 
 
+def malignancy_at(volume: CtVolume, centers_lps_mm: Sequence[Point], model: LoadedModel) -> list[float]:
+    """Probability of malignancy of nodules that somebody else has found, in the order given.
+
+    Parameters
+    ----------
+    volume
+        The scan in HU.
+    centers_lps_mm
+        Points (x, y, z) in it, patient LPS mm.
+    model
+        Its characteriser and crop spec.
+    """
+    judged: list[float] = []
+    for start in range(0, len(centers_lps_mm), BATCH):
+        crops = sample_crops(volume, centers_lps_mm[start : start + BATCH], model.manifest.characteriser.crop)
+        judged += map(float, ask_characteriser(model.judge, crops)["malignancy_probability"])
+    return judged
+
+
 def mixed_probability(characteriser: float, detector: float, detector_weight: float) -> float:
     """Probability whose log-odds are (1 - w) * characteriser + w * detector.
 

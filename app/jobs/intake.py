@@ -168,6 +168,12 @@ class Intake:
                 values={"waiting": waiting, "limit": self.max_queued, "more": more, "retry_after_s": 60},
             )
 
+    def job_of_key(self, key: str) -> str | None:
+        """The job that came with this Idempotency-Key; None where none did, or it is erased."""
+        with self.database.reading() as connection:
+            query = sa.select(idempotency_keys.c.job_id).where(idempotency_keys.c.key_sha256 == digest_of(key))
+            return connection.execute(query).scalar_one_or_none()
+
     def stored_answer(self, connection: sa.Connection, work_digest: str) -> Row | None:
         """The newest job that did the same work and whose result is still there."""
         return (

@@ -175,5 +175,63 @@ active_model = sa.Table(
     sa.Column("activated_at", sa.Double),
 )
 
-OF_A_JOB = (attempts, events, idempotency_keys, batch_jobs, outbox)
+pacs_series = sa.Table(
+    "pacs_series",
+    metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("study_uid", sa.String(64), nullable=False),
+    sa.Column("series_uid", sa.String(64), nullable=False),
+    sa.Column("rule", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("last_at", sa.Double, nullable=False),
+    sa.Column("due_at", sa.Double, nullable=False),
+    sa.Column("job_id", _ID),
+    sa.Column("code", _CODE),
+    sa.Index("pacs_series_due", "state", "due_at"),
+    sa.Index("pacs_series_job", "job_id"),
+)
+
+pacs_instances = sa.Table(
+    "pacs_instances",
+    metadata,
+    sa.Column("series_id", _ID, primary_key=True),
+    sa.Column("name", _ID, primary_key=True),
+    sa.Column("slices", sa.Integer, nullable=False),
+)
+
+pacs_returns = sa.Table(
+    "pacs_returns",
+    metadata,
+    sa.Column("job_id", _ID, sa.ForeignKey("jobs.id"), primary_key=True),
+    sa.Column("target", sa.String(64), primary_key=True),
+    sa.Column("kinds", sa.JSON, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("next_at", sa.Double),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("confirmed", sa.JSON, nullable=False),
+    sa.Column("last_answer", _CODE),
+    sa.Column("sent_at", sa.Double),
+    sa.Index("pacs_returns_due", "target", "next_at"),
+)
+
+pacs_cursors = sa.Table(
+    "pacs_cursors",
+    metadata,
+    sa.Column("source", sa.String(64), primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+)
+
+pacs_fetches = sa.Table(
+    "pacs_fetches",
+    metadata,
+    sa.Column("source", sa.String(64), primary_key=True),
+    sa.Column("remote_id", sa.String(64), primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("next_at", sa.Double),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("last_answer", _CODE),
+    sa.Index("pacs_fetches_due", "source", "next_at"),
+)
+
+OF_A_JOB = (attempts, events, idempotency_keys, batch_jobs, outbox, pacs_returns)
 """Tables with rows that go when a job is erased. The audit trail stays: it holds nothing of the patient."""

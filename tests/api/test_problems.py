@@ -12,7 +12,8 @@ from starlette.testclient import TestClient
 
 from app import multipart, uploads
 from app.api import problems, waiting_line
-from app.api.problems import PROBLEMS, Problem, problem_kinds, problem_response
+from app.api.problem_kinds import PROBLEMS
+from app.api.problems import Problem, problem_kinds, problem_response
 from app.imaging import errors
 from app.imaging.errors import LungNoduleError
 from app.reporting import errors as reporting_errors

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from app.api.batch_schemas import BatchStatus, batch_status
+from app.api.errors import EmptyUpload
 from app.api.job_desk import DeskDependency, JobDesk
-from app.api.problems import EmptyUpload, problem_responses
+from app.api.problems import problem_responses
 from app.api.routes.jobs import ACCEPTED, NOTIFY, POLL_AFTER_S, IdempotencyKey, JobOptions, definite_order
 from app.api.routes.predict import ScanOptions, any_content, form_body, parse_fields
 from app.api.service import ServiceDependency

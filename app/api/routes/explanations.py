@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 
+from app.api.errors import AnalysisTimeout, NotFound
 from app.api.explanation_schemas import NoduleExplanation, explanation_answer
 from app.api.job_desk import DeskDependency, JobDesk
 from app.api.job_work import ordered_model, ordered_reading
-from app.api.problems import AnalysisTimeout, NotFound, problem_responses
+from app.api.problems import problem_responses
 from app.api.routes.job_results import no_result
 from app.api.schemas import AnalysisResult, Nodule
 from app.api.service import Service, ServiceDependency

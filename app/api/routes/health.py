@@ -8,8 +8,9 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
+from app.api.errors import NotReady
 from app.api.model_choice import called
-from app.api.problems import NotReady, problem_responses
+from app.api.problems import problem_responses
 from app.api.service import Service, ServiceDependency
 from app.metrics import CONTENT_TYPE
 

@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.api.errors import EmptyUpload
 from app.api.job_desk import DeskDependency, JobDesk
 from app.api.job_schemas import JobList, JobStatus, StateName, is_live, job_status
-from app.api.problems import EmptyUpload, problem_responses
+from app.api.problems import problem_responses
 from app.api.routes.predict import PredictOptions, any_content, form_body, parse_fields
 from app.api.service import Service, ServiceDependency
 from app.imaging.errors import OptionError

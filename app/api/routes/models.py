@@ -8,9 +8,10 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
+from app.api.errors import NotFound
 from app.api.job_desk import DeskDependency
 from app.api.model_choice import ActivationRefused, Models, called
-from app.api.problems import NotFound, problem_responses
+from app.api.problems import problem_responses
 from app.api.service import ServiceDependency
 from app.imaging.errors import ModelError
 from app.inference.findings import ModelIdentity

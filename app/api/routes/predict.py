@@ -11,7 +11,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from starlette.types import Receive, Scope, Send
 
-from app.api.problems import EmptyUpload, FieldFault, InvalidFields, problem_responses
+from app.api.errors import EmptyUpload, FieldFault, InvalidFields
+from app.api.problems import problem_responses
 from app.api.schemas import AnalysisResult, result_from_findings
 from app.api.service import Service, ServiceDependency
 from app.imaging.read_options import REPAIRS, ReadOptions

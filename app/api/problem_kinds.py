@@ -1,0 +1,181 @@
+"""One table from exception to status, and what a caller can do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fastapi.exceptions import RequestValidationError
+
+from app.api.errors import AnalysisTimeout, EmptyUpload, NotFound, NotReady
+from app.api.model_choice import ActivationRefused, IntakeOnly
+from app.api.waiting_line import LineFull
+from app.imaging import errors
+from app.imaging.errors import LungNoduleError
+from app.jobs import records as jobs
+from app.jobs.runner import JobTimeout
+from app.multipart import MalformedUpload
+from app.pacs.errors import PacsNotConfigured
+from app.reporting.errors import ResultUnavailable
+from app.uploads import NotMultipart, StorageFull, UploadTooSlow
+
+
+@dataclass(frozen=True)
+class ProblemKind:
+    """One kind of problem."""
+
+    name: str
+    status: int
+    title: str
+    advice: str
+    """What the caller can do; shown on the page that ``type`` points to."""
+
+
+_RETRY = "Try again after the seconds in the Retry-After header."
+_TIMEOUT = ProblemKind(
+    "analysis_timeout",
+    503,
+    "Analysis took too long",
+    "Try again when the service is less busy, or send a smaller volume.",
+)
+_NOT_FOUND = ProblemKind("not_found", 404, "Not found", "The description of the API lists every path.")
+_NOT_READY = ProblemKind("not_ready", 503, "Service not ready", _RETRY)
+
+PROBLEMS: Mapping[type[Exception], ProblemKind] = {
+    errors.UploadTooLarge: ProblemKind(
+        "too_large", 413, "Upload over a limit", "Send less; /v1/capabilities states every limit."
+    ),
+    errors.UnsupportedFormat: ProblemKind(
+        "unsupported_format",
+        415,
+        "File format not read",
+        "Send one of the formats and transfer syntaxes that /v1/capabilities lists.",
+    ),
+    errors.UnreadableScan: ProblemKind(
+        "unreadable_scan",
+        422,
+        "Scan damaged or contradicting itself",
+        "Export the series again; `values` name the file by its place in the request and the attribute.",
+    ),
+    errors.SeriesSelectionError: ProblemKind(
+        "series_selection",
+        422,
+        "No series, or more than one, to analyse",
+        "Name one of the series in `values` by the form field series_uid.",
+    ),
+    errors.NotChestCt: ProblemKind(
+        "unsupported_series",
+        422,
+        "Not a chest CT that can be analysed",
+        "Send an axial chest CT with slices of at most a few millimetres; `values` say what does not fit.",
+    ),
+    errors.IrregularSeries: ProblemKind(
+        "irregular_series",
+        422,
+        "Slices do not form a regular volume",
+        "Send the whole series. Some faults are repaired when the form field allow_repairs permits it.",
+    ),
+    errors.PriorMismatch: ProblemKind(
+        "prior_mismatch",
+        422,
+        "Prior does not belong to the scan",
+        "Name the job of an earlier scan of the same patient; `code` says what does not fit.",
+    ),
+    errors.ScanError: ProblemKind(
+        "unusable_scan", 422, "Scan cannot be used", "`detail` and `values` say what does not fit."
+    ),
+    errors.ModelError: ProblemKind(
+        "model_invalid", 503, "Model cannot be used", "Tell whoever runs the service; `detail` names the fault."
+    ),
+    MalformedUpload: ProblemKind(
+        "malformed_upload",
+        400,
+        "Body is not valid multipart/form-data",
+        "Let an HTTP library build the body, with file parts named 'files'.",
+    ),
+    NotMultipart: ProblemKind(
+        "unsupported_media_type",
+        415,
+        "Body must be multipart/form-data",
+        "Send the scan as multipart/form-data, e.g. `curl -F files=@scan.zip`.",
+    ),
+    UploadTooSlow: ProblemKind(
+        "upload_too_slow",
+        408,
+        "Body arrived too slowly",
+        "Send the scan over a faster connection, or compressed in a zip.",
+    ),
+    MemoryError: ProblemKind("out_of_memory", 503, "Not enough memory", _RETRY),
+    StorageFull: ProblemKind("storage_full", 503, "No room for the upload", _RETRY),
+    LineFull: ProblemKind("line_full", 429, "Too many requests waiting", _RETRY),
+    EmptyUpload: ProblemKind(
+        "empty_upload", 422, "No file received", "Send at least one non-empty part named 'files'."
+    ),
+    errors.OptionError: ProblemKind(
+        "invalid_option", 422, "Form field not valid", "`errors` name each field, what is wrong, and what fits."
+    ),
+    RequestValidationError: ProblemKind(
+        "invalid_request", 422, "Request not valid", "`errors` point to each part of the request that does not fit."
+    ),
+    NotFound: _NOT_FOUND,
+    PacsNotConfigured: _NOT_FOUND,
+    NotReady: _NOT_READY,
+    IntakeOnly: ProblemKind(
+        "intake_only", 501, "Analyses are made elsewhere", "Send the scan to /v1/jobs; a worker will answer it."
+    ),
+    ActivationRefused: ProblemKind(
+        "activation_refused",
+        409,
+        "Model cannot be activated",
+        "The model that was in force still is. `detail` names the file: bring the folder into order and ask again.",
+    ),
+    AnalysisTimeout: _TIMEOUT,
+    JobTimeout: _TIMEOUT,
+    jobs.Draining: _NOT_READY,
+    jobs.UnknownJob: _NOT_FOUND,
+    jobs.JobErased: ProblemKind("gone", 410, "Erased", "Send the scan again if it is needed."),
+    jobs.JobConflict: ProblemKind(
+        "conflict", 409, "Not in this state of the job", "`values` name the state; GET the job to see how far it is."
+    ),
+    jobs.IdempotencyMismatch: ProblemKind(
+        "idempotency_mismatch",
+        422,
+        "Idempotency-Key used for something else",
+        "Send another key with another scan or other options; only an exact repetition may use the same.",
+    ),
+    jobs.QueueFull: ProblemKind("queue_full", 429, "Too many jobs", _RETRY),
+    jobs.DatabaseUnavailable: ProblemKind("database_unavailable", 503, "Database does not answer", _RETRY),
+    jobs.StoreUnavailable: ProblemKind("store_unavailable", 503, "Store of scans does not answer", _RETRY),
+    jobs.StoreDamaged: ProblemKind(
+        "store_damaged", 500, "Stored data missing or damaged", "Send the scan again; tell whoever runs the service."
+    ),
+    jobs.AttemptsExhausted: ProblemKind(
+        "attempts_exhausted",
+        500,
+        "Given up after several attempts",
+        "Tell whoever runs the service; then POST to the job's link `retry`.",
+    ),
+    ResultUnavailable: ProblemKind(
+        "result_unavailable",
+        409,
+        "Not to be had in this form",
+        "`detail` says why; the other links in `results` may do.",
+    ),
+    LungNoduleError: ProblemKind("refused", 422, "Request refused", "`detail` says why."),
+    Exception: ProblemKind(
+        "internal_error",
+        500,
+        "Internal error",
+        "Report the request id of the X-Request-ID header to whoever runs the service; the log holds the rest.",
+    ),
+}
+"""Looked up along the exception's classes, the most derived first."""
+
+HTTP_PROBLEMS: Mapping[int, ProblemKind] = {
+    404: PROBLEMS[NotFound],
+    405: ProblemKind("method_not_allowed", 405, "Method not allowed", "The Allow header lists what is."),
+    413: PROBLEMS[errors.UploadTooLarge],
+}
+"""What routes refuse before a handler is called."""
+
+CLIENT_CLOSED_REQUEST = ProblemKind("client_hung_up", 499, "Client closed the connection", "")
