@@ -17,6 +17,10 @@ from app.cli.setup import find_named_model, quiet_libraries, settings_with
 
 if TYPE_CHECKING:
     from app.inference.findings import Findings, Nodule, OnProgress
+    from app.inference.model_store import LoadedModel
+    from app.inference.pipeline import AnalysisOptions
+    from app.reporting.assessment import Assessment
+    from app.settings import Settings
 
 STAGES = {
     "read": "Reading",
@@ -97,10 +101,7 @@ def analyse(
     with errors_in_one_line():
         from app.api.model_choice import store_source
         from app.api.schemas import result_from_findings
-        from app.cli.comparison import compared_analysis, print_comparison
         from app.cli.result_files import chosen_formats, write_results
-        from app.imaging.read_options import ReadOptions
-        from app.inference import pipeline
         from app.reporting.clinical_context import ClinicalContext, told_from_json
         from app.reporting.originals import Originals
 
@@ -109,18 +110,9 @@ def analyse(
         chosen = chosen_formats(formats)
         settings = settings_with(device=device, threads=threads, models=model)
         loaded = store_source(settings).load(find_named_model(settings, settings.models[0]))
-        options = pipeline.AnalysisOptions(
-            read=ReadOptions(series_uid=series_uid, limits=settings.read, allow_repairs=_known_repairs(allow_repair)),
-            operating_point=operating_point,
-            threads=settings.threads or os.cpu_count() or 1,
-            detector_memory_mib=settings.detector_memory_mib,
-        )
+        options = _options(settings, series_uid, allow_repair, operating_point)
         source = paths[0] if len(paths) == 1 else paths
-        with _progress() as on_progress:
-            if prior is None:
-                findings = pipeline.analyse(source, loaded, options, on_progress)
-            else:
-                findings = compared_analysis(source, prior, loaded, options, on_progress)
+        findings = _analysed(source, prior, loaded, options)
         result = result_from_findings(findings, told)
         document = result.model_dump_json(indent=2)
         if output is not None:
@@ -129,10 +121,40 @@ def analyse(
         if as_json:
             typer.echo(document)
         else:
-            _print_table(findings)
-            print_comparison(findings)
-            if told is not None:
-                typer.echo("\n".join(assessment_lines(result.assessment)))
+            _print_all(findings, None if told is None else result.assessment)
+
+
+def _options(
+    settings: Settings, series_uid: str | None, allow_repair: list[str] | None, operating_point: str | None
+) -> AnalysisOptions:
+    from app.imaging.read_options import ReadOptions
+    from app.inference.pipeline import AnalysisOptions
+
+    return AnalysisOptions(
+        read=ReadOptions(series_uid=series_uid, limits=settings.read, allow_repairs=_known_repairs(allow_repair)),
+        operating_point=operating_point,
+        threads=settings.threads or os.cpu_count() or 1,
+        detector_memory_mib=settings.detector_memory_mib,
+    )
+
+
+def _analysed(source: Path | list[Path], prior: Path | None, model: LoadedModel, options: AnalysisOptions) -> Findings:
+    from app.cli.comparison import compared_analysis
+    from app.inference.pipeline import analyse as analyse_scan
+
+    with _progress() as on_progress:
+        if prior is None:
+            return analyse_scan(source, model, options, on_progress)
+        return compared_analysis(source, prior, model, options, on_progress)
+
+
+def _print_all(findings: Findings, assessment: Assessment | None) -> None:
+    from app.cli.comparison import print_comparison
+
+    _print_table(findings)
+    print_comparison(findings)
+    if assessment is not None:
+        typer.echo("\n".join(assessment_lines(assessment)))
 
 
 def _known_repairs(asked: list[str] | None) -> frozenset[str]:

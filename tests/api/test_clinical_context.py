@@ -15,6 +15,7 @@ from app.imaging.inputs import InputFile
 from app.inference.findings import Location
 from app.jobs.intake import Request
 from app.jobs.rows import as_json, order_of
+from app.reporting.bundle import document_of
 from tests.api.standins import Recorder, make_findings, make_nodule
 from tests.jobs.installations import ORDER, WHO, World, world
 
@@ -81,7 +82,7 @@ BODY = json.dumps(CONTEXT).encode()
 def answer_of(here: World, job_id: str) -> dict[str, Any]:
     kept = here.job(job_id).result
     assert kept is not None
-    return dict(json.loads(here.jobs.store.result(job_id, kept)))
+    return dict(json.loads(document_of(here.jobs.store.result(job_id, kept))))
 
 
 def test_a_job_keeps_it_and_its_answer_uses_it(here: World) -> None:

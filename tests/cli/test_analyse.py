@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import replace
 
 import pytest
 
-from app.cli.analyse import _place, _write
+from app.cli.analyse import _place
 from app.cli.exits import ExitCode
+from app.reporting.tables import table
 from tests.api.standins import make_findings, make_nodule
 
 pytestmark = pytest.mark.usefixtures("on_tiny_model")
@@ -41,15 +43,13 @@ def test_unknown_model_is_model_trouble(run, tmp_path):
     assert run("analyse", tmp_path, "--model", "tiny:9.9.9").exit_code == ExitCode.MODEL
 
 
-def test_the_csv_holds_what_was_measured_and_leaves_open_what_was_not(tmp_path):
+def test_the_csv_holds_what_was_measured_and_leaves_open_what_was_not():
     bare = replace(make_nodule(2, 0.5), kind=None, location=None, is_spiculated=None, volume_interval_mm3=None)
-    _write(tmp_path, "{}", make_findings(make_nodule(1, 0.9), bare))
-    with (tmp_path / "nodules.csv").open(newline="") as file:
-        full, open_row = csv.DictReader(file)
-    assert (full["type"], full["is_spiculated"], full["signs"]) == ("part_solid", "yes", "fat")
+    full, open_row = csv.DictReader(io.StringIO(table(make_findings(make_nodule(1, 0.9), bare))))
+    assert (full["kind"], full["is_spiculated"], full["signs"]) == ("part_solid", "yes", "fat")
     assert (full["volume_low_mm3"], full["volume_high_mm3"], full["mass_mg"]) == ("150.2", "240.8", "120.5")
     assert (full["lobe"], full["distance_to_pleura_mm"], full["is_juxtapleural"]) == ("upper", "1.5", "yes")
-    empty = ("type", "is_spiculated", "lobe", "volume_low_mm3", "distance_to_hilum_mm", "is_juxtapleural")
+    empty = ("kind", "is_spiculated", "lobe", "volume_low_mm3", "distance_to_hilum_mm", "is_juxtapleural")
     assert [open_row[name] for name in empty] == [""] * len(empty)
 
 
