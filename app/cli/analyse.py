@@ -200,7 +200,7 @@ def _print_table(findings: Findings) -> None:
 
     from app.inference.findings import DISCLAIMER
 
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     table = Table(title=_title(findings), title_justify="left", caption=DISCLAIMER, caption_justify="left")
     for heading in (
         "nodule",
