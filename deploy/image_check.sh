@@ -77,6 +77,7 @@ try_inside() {
     mount --bind "$root" "$root"
     mount -o remount,ro,bind "$root"
     mount -t tmpfs -o size=4g,mode=1777 tmpfs "$root/tmp"
+    mount -t tmpfs -o size=1g,mode=0700,uid="${user%:*}",gid="${user#*:}" tmpfs "$root/var/lib/lungnodule" # the volume
     mount -t proc proc "$root/proc"
     mount --rbind /dev "$root/dev"
 

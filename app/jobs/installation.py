@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,6 +110,9 @@ def open_store(settings: Settings, database: Database) -> Iterator[Store]:
 def _opened_database(settings: Settings) -> Iterator[Database]:
     data_dir = settings.data_dir.absolute()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not os.access(data_dir, os.W_OK | os.X_OK):  # SQLite would only say that it cannot open a file
+        message = "The data folder cannot be written; LUNGNODULE_DATA_DIR names it"
+        raise PermissionError(errno.EACCES, message, str(data_dir))
     url = settings.database_url.get_secret_value() if settings.database_url else None
     database = open_database(url, data_dir)
     try:
