@@ -114,7 +114,7 @@ def test_operations_have_names_that_a_generated_client_can_use(document: dict[st
         "follow_job",
         "healthz",
         "list_jobs",
-        "list_loaded_models",
+        "list_models",
         "metrics",
         "predict",
         "readyz",

@@ -85,7 +85,7 @@ class Activated(BaseModel):
 
 
 @router.get("/v1/models", summary="Models of the store", responses=problem_responses(503))
-async def list_loaded_models(service: ServiceDependency) -> ModelList:
+async def list_models(service: ServiceDependency) -> ModelList:
     """Every model that can be named in a request, the default first; and folders that cannot be used."""
     return await asyncio.to_thread(_listed, service.models)
 
