@@ -21,7 +21,7 @@ from tests.reporting.validators import (
     program,
     run,
 )
-from tests.reporting.worlds import MADE_AT, Scan, scan_of
+from tests.reporting.worlds import Scan, scan_of
 
 WORLDS = ("classic", "enhanced", "without_nodules", "lidc_0001")
 
@@ -39,7 +39,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """A scan and the folder with its objects."""
     scan = request.getfixturevalue(request.param)
     folder = tmp_path_factory.mktemp(f"objects-{request.param}")
-    for dataset in dicom_objects(scan.findings, scan.originals, MADE_AT):
+    for dataset in dicom_objects(scan.report, scan.originals):
         (folder / f"{dataset.Modality}.dcm").write_bytes(in_bytes(dataset))
     return scan, folder
 
@@ -83,7 +83,7 @@ def test_dcmtk_reads_reports_and_accepts_the_presentation_state(world):
 @pytest.mark.parametrize("name", ["classic", "without_nodules"])
 def test_the_report_follows_tid_1500(name, request, tmp_path):
     scan = request.getfixturevalue(name)
-    (report,) = dicom_objects(scan.findings, scan.originals, MADE_AT, ["sr"])
+    (report,) = dicom_objects(scan.report, scan.originals, ["sr"])
     (tmp_path / "sr.dcm").write_bytes(in_bytes(report))
     said = pixelmed([tmp_path / "sr.dcm"])
     assert "Found Root Template TID_1500 (MeasurementReport)" in said

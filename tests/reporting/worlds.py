@@ -14,10 +14,13 @@ from app.imaging.acceptance import Notice
 from app.imaging.reading import read_ct
 from app.imaging.volume import CtVolume, Grid
 from app.inference import measurements
+from app.inference.densities import densities, section
 from app.inference.findings import Findings, Location, ModelIdentity, Nodule, NoduleMask, OperatingPoint
 from app.phantom.chest import phantom_ct
 from app.phantom.dicom_series import write_dicom_series
 from app.phantom.nodules import NoduleSpec
+from app.reporting.assessment import assess_findings
+from app.reporting.material import Report
 from app.reporting.originals import Originals
 
 MADE_AT = datetime(2026, 3, 4, 5, 6, 7, 89, UTC)
@@ -35,6 +38,10 @@ class Scan:
 
     folder: Path
     findings: Findings
+
+    @property
+    def report(self) -> Report:
+        return Report(self.findings, MADE_AT, assess_findings(self.findings))
 
     @property
     def originals(self) -> Originals:
@@ -83,7 +90,7 @@ def nodule_of(identifier: str, volume: CtVolume, center_lps_mm: Sequence[float],
         long_axis_mm=axes.long_mm, short_axis_mm=axes.short_mm, volume_mm3=measurements.volume_mm3(mask),
         center_lps_mm=measurements.center_lps_mm(mask), box_index_zyx=measurements.box_index_zyx(mask, volume.grid),
         box_lps_mm=measurements.box_lps_mm(mask), slices=measurements.slice_boxes(mask, volume), side="left",
-        mean_hu=measurements.mean_hu(mask, volume), mask=mask, kind="solid",
+        mean_hu=densities(section(mask, volume)).mean_hu, mask=mask, kind="solid",
         location=Location(lobe="upper", lobe_confidence=0.8),
     )  # fmt: skip
 
