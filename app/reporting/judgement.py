@@ -9,6 +9,7 @@ from app.inference.findings import Nodule
 from app.reporting.answers import GuidelineAnswer, GuidelineName
 from app.reporting.assessment import Assessment, NoduleAssessment
 from app.reporting.compared import Comparison
+from app.reporting.material import Report
 from app.reporting.risk import BrockRisk
 from app.reporting.size_change import Interval, SizeChange
 
@@ -90,7 +91,7 @@ def comparison_heading(comparison: Comparison) -> str:
 
 
 def comparison_words(comparison: Comparison, nodules: Sequence[Nodule]) -> list[str]:
-    """A sentence for each nodule of either scan; the failure alone where the scans could not be laid over each other."""
+    """A sentence for each nodule of either scan; the failure alone where nothing could be compared."""
     if comparison.failure is not None:
         return [f"Nothing could be compared: {comparison.failure.message}"]
     lines = [
@@ -124,3 +125,25 @@ def doubling_words(days: float | None, interval: Interval | None) -> str:
         return f"{days:.0f} days"
     low, high = ("no bound" if end is None else f"{end:.0f}" for end in interval)
     return f"{days:.0f} days (95 % interval {low} to {high})"
+
+
+def exam_words(assessment: Assessment) -> str:
+    """The exam's category and what it asks for."""
+    answer = assessment.lung_rads
+    return " ".join((f"Exam, {category_words(answer)}.", *([answer.management] if answer.management else [])))
+
+
+def sentences(report: Report) -> list[str]:
+    """All of it as text: exam, each nodule, notes, and the comparison."""
+    told: list[str] = []
+    if report.assessment is not None:
+        told.append(f"Exam, {category_words(report.assessment.lung_rads)}. {reason_words(report.assessment.lung_rads)}")
+        for nodule in report.assessment.nodules:
+            told += [f"{nodule.nodule_id}, {category_words(a)}. {reason_words(a)}".strip() for a in nodule.guidelines]
+            told += [f"{nodule.nodule_id}, {brock_words(risk)}." for risk in nodule.brock]
+        meaning = meaning_of_brock(report.assessment)
+        told += [*([meaning] if meaning else []), *report.assessment.notes]
+    if report.comparison is not None:
+        told.append(f"{comparison_heading(report.comparison)}.")
+        told += comparison_words(report.comparison, report.findings.nodules)
+    return told
