@@ -51,13 +51,16 @@ def category_of(assessed: NoduleAssessment | None, guideline: GuidelineName) -> 
 
 def category_words(answer: GuidelineAnswer) -> str:
     """Guideline and category, or why there is none."""
-    told = answer.category or f"cannot be assigned: {answer.cannot_be_assigned}"
+    reason = (answer.cannot_be_assigned or "").removesuffix(".")
+    told = answer.category.replace("_", " ") if answer.category else f"cannot be assigned: {reason}"
     return f"{NAMES[answer.guideline]}: {told}"
 
 
 def reason_words(answer: GuidelineAnswer) -> str:
     """Management, rule and what was not told, in sentences; empty where there is nothing to say."""
-    missing = ", ".join(item.name for item in answer.inputs_missing)
+    # A reason names what it lacks: that is not said twice.
+    reason = answer.cannot_be_assigned or ""
+    missing = ", ".join(item.name for item in answer.inputs_missing if item.name not in reason)
     return " ".join(
         (
             *([answer.management] if answer.management else []),
@@ -72,11 +75,12 @@ def brock_words(risk: BrockRisk) -> str:
     """Model and probability, or what is missing."""
     missing = ", ".join(item.name for item in risk.inputs_missing)
     if risk.probability is not None:
-        told = f"{risk.probability:.1%}"
+        told = f"{100 * risk.probability:.1f} %"
     elif risk.probability_range:
-        told = f"{risk.probability_range[0]:.1%} to {risk.probability_range[1]:.1%}, by what is not told ({missing})"
+        low, high = (100 * end for end in risk.probability_range)
+        told = f"{low:.1f} to {high:.1f} %, by what is not told ({missing})"
     else:
-        told = f"not computed: {risk.cannot_be_computed}" + (f" Not told: {missing}." if missing else "")
+        told = f"not computed. {risk.cannot_be_computed or ''}".removesuffix(".")
     return f"{_BROCK[risk.model]}: {told}"
 
 

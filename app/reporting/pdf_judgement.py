@@ -8,7 +8,7 @@ from reportlab.platypus import Flowable, Spacer
 from app.reporting import judgement
 from app.reporting.assessment import Assessment
 from app.reporting.material import Report
-from app.reporting.pdf_text import CELL, HEADING, SMALL, paragraph
+from app.reporting.pdf_text import SECTION, SMALL, paragraph
 
 
 def guidelines(report: Report) -> list[Flowable]:
@@ -18,11 +18,11 @@ def guidelines(report: Report) -> list[Flowable]:
         return []
     exam = assessment.lung_rads
     flow: list[Flowable] = [
-        paragraph("Risk and guidelines", HEADING),
+        paragraph("Risk and guidelines", SECTION),
         paragraph(f"Exam, {judgement.category_words(exam)}. {judgement.reason_words(exam)}".strip(), SMALL),
     ]
     for names, lines in _alike(assessment).values():
-        flow.append(paragraph(", ".join(names), CELL))
+        flow.append(paragraph(", ".join(names), SECTION))
         flow += [paragraph(line, SMALL) for line in lines]
     meaning = judgement.meaning_of_brock(assessment)
     flow += [paragraph(line, SMALL) for line in ([meaning] if meaning else [])]
@@ -49,7 +49,7 @@ def comparison(report: Report) -> list[Flowable]:
         return []
     lines = judgement.comparison_words(compared, report.findings.nodules)
     return [
-        paragraph(judgement.comparison_heading(compared), HEADING),
+        paragraph(judgement.comparison_heading(compared), SECTION),
         *(paragraph(line, SMALL) for line in lines or ["No nodule in either scan."]),
         Spacer(0, 2 * mm),
     ]

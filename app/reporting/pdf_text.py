@@ -16,6 +16,7 @@ TEXT = ParagraphStyle("text", fontName="Helvetica", fontSize=8.5, leading=11, te
 SMALL = ParagraphStyle("small", TEXT, fontSize=7, leading=8.6)
 CELL = ParagraphStyle("cell", TEXT, fontSize=7.5, leading=9)
 HEADING = ParagraphStyle("heading", CELL, fontName="Helvetica-Bold")
+SECTION = ParagraphStyle("section", HEADING, keepWithNext=1)
 TITLE = ParagraphStyle("title", TEXT, fontName="Helvetica-Bold", fontSize=15, leading=19)
 RESULT = ParagraphStyle("result", TEXT, fontName="Helvetica-Bold", fontSize=10.5, leading=14)
 WARNING = ParagraphStyle("warning", RESULT, alignment=1)

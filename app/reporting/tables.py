@@ -82,8 +82,8 @@ def _judged(report: Report, nodule: Nodule) -> tuple[object, ...]:
         *(category_of(assessed, name) or "" for name in ("lung_rads_v2022", "fleischner_2017", "bts_2015")),
         *(_figure(brock.get(name), 4) for name in ("brock_full_2a", "brock_full_2b")),
         change.status if change else "",
-        _figure(growth and growth.volume_change_percent, 1),
-        _figure(growth and growth.doubling_time_days, 0),
+        _figure(growth.volume_change_percent if growth else None, 1),
+        _figure(growth.doubling_time_days if growth else None, 0),
     )
 
 
