@@ -130,7 +130,7 @@ def change_quantities(growth: SizeChange | None) -> list[Quantity]:
 
 def lung_rads(category: str) -> Concept:
     """A category of Lung-RADS, for which DICOM has no code."""
-    return Concept(f"LUNGRADS-{category}"[:16], PRIVATE, f"Lung-RADS {category}")
+    return Concept(f"LUNGRADS-{category}", PRIVATE, f"Lung-RADS {category}")
 
 
 def qualities(nodule: Nodule) -> list[tuple[Concept, Concept]]:
