@@ -14,13 +14,13 @@ import pydicom
 import pytest
 from starlette.testclient import TestClient
 
-from app.api.job_work import order_analysis, rendered
+from app.api.job_work import order_analysis, priors_of, rendered
 from app.inference.findings import Findings
 from app.jobs.installation import Jobs
 from app.jobs.runner import Runner
 from app.main import create_app
 from app.settings import Settings
-from tests.api.standins import Recorder, left_in, make_findings, make_model, make_nodule
+from tests.api.standins import Recorder, left_in, make_findings, make_model, make_nodule, shelved
 from tests.jobs.installations import HandQueue
 from tests.reporting.worlds import Scan, phantom_scan
 
@@ -48,13 +48,14 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path: Path, recorder: Recorder) -> Iterator[Desk]:
     settings = Settings(data_dir=tmp_path / "data", min_free_disk_bytes=0)
-    models, queue = (make_model(),), HandQueue()
+    models, queue = shelved(make_model()), HandQueue()
     app = create_app(settings, load=lambda _: models, run=recorder, make_queue=lambda _: queue)
     with TestClient(app) as client:
         jobs = app.state.desk.jobs
         runner = Runner(
             ledger=jobs.ledger, intake=jobs.intake, store=jobs.store, worker_id="w", turn=nullcontext, timeout_s=60.0,
-            analyse=order_analysis(settings, models, tmp_path, recorder), render=rendered, observe=lambda *_: None,
+            analyse=order_analysis(settings, models.registry, tmp_path, recorder, priors_of(jobs)), render=rendered,
+            observe=lambda *_: None,
         )  # fmt: skip
 
         def done(files: list[tuple[str, Any]], findings: Findings) -> dict[str, Any]:

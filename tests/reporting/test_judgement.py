@@ -12,6 +12,7 @@ import pytest
 from fhir.resources.R4B.bundle import Bundle as FhirBundle
 
 from app.api.schemas import result_from_findings
+from app.cli.result_files import write_results
 from app.imaging.acceptance import Notice
 from app.reporting import codes
 from app.reporting.assessment import assess_findings
@@ -168,3 +169,10 @@ def test_fhir_gives_a_range_where_inputs_are_missing_and_nothing_where_there_is_
 def test_a_failed_comparison_says_why_and_nothing_else(compared):
     failed = dataclasses.replace(compared.findings.comparison, failure=Notice("few_landmarks", "Too few landmarks."))
     assert comparison_words(failed, compared.findings.nodules) == ["Nothing could be compared: Too few landmarks."]
+
+
+def test_the_files_of_the_command_have_the_context_of_the_document(compared, tmp_path):
+    document = result_from_findings(compared.findings, SCREENED).model_dump_json()
+    write_results(tmp_path, ["csv"], document, compared.originals, leave_out=False)
+    first, *_ = csv.DictReader(io.StringIO((tmp_path / "nodules.csv").read_text(encoding="utf-8")))
+    assert (first["lung_rads"], first["prior_status"]) == ("4X", "matched")
