@@ -57,7 +57,7 @@ def stored_objects(jobs: Jobs) -> MakeObjects:
         kept = unpack(jobs.store.result(job_id, job.result))
         with jobs.store.scan(job.scan_id) as files:
             originals = Originals(files, kept.findings, jobs.settings.read, jobs.settings.temp_dir)
-            return dicom_objects(kept.findings, originals, kept.made_at, cast("Sequence[DicomKind]", kinds))
+            return dicom_objects(kept.report, originals, cast("Sequence[DicomKind]", kinds))
 
     return make
 

@@ -61,17 +61,19 @@ def write_results(
     ResultUnavailable
         Unless left out.
     """
+    from app.reporting.bundle import assessment_in
     from app.reporting.errors import ResultUnavailable
+    from app.reporting.material import Report
     from app.reporting.results import make_result
 
-    made_at = datetime.now(UTC)
+    report = Report(originals.findings, datetime.now(UTC), assessment_in(document))
     folder.mkdir(parents=True, exist_ok=True)
     for name in formats:
         if name == "json":
             (folder / "result.json").write_text(document + "\n", encoding="utf-8")
             continue
         try:
-            made = make_result(cast("Kind", name), originals.findings, originals, made_at)
+            made = make_result(cast("Kind", name), report, originals)
         except ResultUnavailable:
             if not leave_out:
                 raise

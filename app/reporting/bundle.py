@@ -24,7 +24,10 @@ import numpy as np
 
 from app.imaging.volume import Grid
 from app.inference.findings import Findings
+from app.reporting.assessment import Assessment
+from app.reporting.compared import ComparedFindings
 from app.reporting.errors import ResultUnavailable
+from app.reporting.material import Report
 
 VERSION = 1
 """Raised when what was written before can no longer be read by this program."""
@@ -44,6 +47,17 @@ class Bundle:
     findings: Findings
     made_at: datetime
     """When the analysis ended (UTC): the time that every object made of it carries."""
+
+    @property
+    def report(self) -> Report:
+        """What every form is made of."""
+        return Report(self.findings, self.made_at, assessment_in(self.document))
+
+
+def assessment_in(document: bytes | str) -> Assessment | None:
+    """Risk and guidelines as a document tells them; None in one that was stored before there were any."""
+    told = json.loads(document).get("assessment")
+    return None if told is None else Assessment.model_validate(told)
 
 
 def pack(bundle: Bundle) -> bytes:
@@ -79,7 +93,9 @@ def unpack(stored: bytes) -> Bundle:
         if kept["version"] != VERSION:
             raise _another_version(kept["version"])
         made_at = datetime.fromisoformat(kept["made_at"])
-        return Bundle(archive.read(_DOCUMENT), decoded(Findings, kept["findings"]), made_at)
+        # Only what was compared has the field.
+        wanted = ComparedFindings if "comparison" in kept["findings"] else Findings
+        return Bundle(archive.read(_DOCUMENT), decoded(wanted, kept["findings"]), made_at)
 
 
 def _another_version(found: int) -> ResultUnavailable:
@@ -128,7 +144,7 @@ def decoded(wanted: Any, value: Any) -> Any:  # noqa: ANN401 - the type decides
         value = tuple(decoded(kind, each) for kind, each in zip(each_kind, value, strict=True))
     elif origin is np.ndarray:
         value = _array(value)
-    elif origin is not None and issubclass(origin, Mapping):
+    elif isinstance(origin, type) and issubclass(origin, Mapping):
         value = {key: decoded(kinds[1], each) for key, each in value.items()}
     return value
 

@@ -1,4 +1,4 @@
-"""The findings as FHIR R4: a collection of one DiagnosticReport and an Observation for each nodule."""
+"""The findings as FHIR R4: one DiagnosticReport, and for each nodule an Observation and its RiskAssessments."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import uuid
 from typing import Any
 
 from app.inference.findings import DISCLAIMER, Nodule
-from app.reporting import codes, wording
-from app.reporting.codes import Concept
+from app.reporting import codes, judgement, wording
+from app.reporting.codes import Concept, Quantity
 from app.reporting.identifiers import tracking_uid
 from app.reporting.material import Material
+from app.reporting.risk import BrockRisk
 
 _SYSTEMS = {
     "SCT": "http://snomed.info/sct",
     "DCM": "http://dicom.nema.org/resources/ontology/DCM",
     "LN": "http://loinc.org",
     "UCUM": "http://unitsofmeasure.org",
+    "NCIt": "http://ncicb.nci.nih.gov/xml/owl/EVS/Thesaurus.owl",
+    codes.PRIVATE: "urn:lungnodule:codes",
     "RADLEX": "http://www.radlex.org",
     "RADELEMENT": "http://radelement.org",
 }
@@ -28,7 +31,14 @@ _DICOM_UID = "urn:dicom:uid"
 def fhir_bundle(material: Material) -> bytes:
     """JSON of the Bundle; the status is preliminary, and the patient is referred to by the ID in the images."""
     observations = [_observation(material, nodule) for nodule in material.findings.nodules]
-    entries = [_report(material, observations), *observations]
+    risks = [
+        _risk(material, nodule, risk)
+        for nodule in material.findings.nodules
+        if (assessed := material.report.assessed(nodule)) is not None
+        for risk in assessed.brock
+        if risk.probability is not None or risk.probability_range is not None
+    ]
+    entries = [_report(material, observations), *observations, *risks]
     bundle = {
         "resourceType": "Bundle",
         "type": "collection",
@@ -58,6 +68,7 @@ def _report(material: Material, observations: list[dict[str, Any]]) -> dict[str,
                 wording.outcome(findings),
                 wording.meaning_of_probability(),
                 wording.meaning_of_malignancy(findings),
+                *judgement.sentences(material.report),
             )
         ),
     }
@@ -67,9 +78,13 @@ def _observation(material: Material, nodule: Nodule) -> dict[str, Any]:
     findings = material.findings
     site = codes.finding_site(nodule)
     sides = [codes.LATERALITY[nodule.side]] if nodule.side else []
-    components = [_component(q.name, {"valueQuantity": _quantity(q.value, q.unit)}) for q in codes.quantities(nodule)]
-    if kind := codes.KINDS.get(nodule.kind or ""):
-        components.append(_component(codes.COMPOSITION, {"valueCodeableConcept": _coded(kind)}))
+    change = judgement.change_of(material.report.comparison, nodule.id)
+    figures = [*codes.quantities(nodule), *codes.change_quantities(change.growth if change else None)]
+    answers = list(codes.qualities(nodule))
+    if category := judgement.category_of(material.report.assessed(nodule), "lung_rads_v2022"):
+        answers.append((codes.LUNG_RADS, codes.lung_rads(category)))
+    components = [_figure(figure) for figure in figures]
+    components += [_component((name,), {"valueCodeableConcept": _coded(value)}) for name, value in answers]
     return {
         "resourceType": "Observation",
         "id": _id(material, nodule.id),
@@ -87,6 +102,27 @@ def _observation(material: Material, nodule: Nodule) -> dict[str, Any]:
             for text in (DISCLAIMER, wording.meaning_of_probability(), wording.meaning_of_malignancy(findings))
         ],
         "component": components,
+    }
+
+
+def _risk(material: Material, nodule: Nodule, risk: BrockRisk) -> dict[str, Any]:
+    """One Brock probability, or what the missing inputs leave open; in a range FHIR counts in per cent."""
+    if risk.probability is not None:
+        told: dict[str, Any] = {"probabilityDecimal": round(risk.probability, 4)}
+    else:
+        ends = zip(("low", "high"), risk.probability_range or (), strict=False)
+        told = {"probabilityRange": {end: _quantity(round(100 * value, 2), codes.PERCENT) for end, value in ends}}
+    return {
+        "resourceType": "RiskAssessment",
+        "id": _id(material, nodule.id, risk.model),
+        "status": "preliminary",
+        "method": {"text": f"{risk.model}. {risk.source}"},
+        # Must be there, also where nobody is known.
+        "subject": {"display": "not known"},
+        **{name: value for name, value in _shared(material).items() if name == "subject"},
+        "basis": [{"reference": f"urn:uuid:{_id(material, nodule.id)}"}],
+        "prediction": [{"outcome": {"text": "Lung cancer"}, **told, "rationale": judgement.brock_words(risk)}],
+        "note": [{"text": text} for text in (DISCLAIMER, risk.means, *risk.notes)],
     }
 
 
@@ -113,13 +149,21 @@ def _study(material: Material) -> dict[str, Any]:
     return {"imagingStudy": [{"type": "ImagingStudy", "identifier": study}]}
 
 
-def _id(material: Material, name: str) -> str:
+def _id(material: Material, *names: str) -> str:
     """A UUID from the same hash as the UIDs."""
-    return str(uuid.UUID(int=int(material.uid("fhir", name).removeprefix("2.25."))))
+    return str(uuid.UUID(int=int(material.uid("fhir", *names).removeprefix("2.25."))))
 
 
-def _component(name: Concept, value: dict[str, Any]) -> dict[str, Any]:
-    return {"code": _coded(name), **value}
+def _figure(figure: Quantity) -> dict[str, Any]:
+    names = (figure.name, *([codes.SIZE] if figure.name == codes.DIAMETER else []))
+    component = _component(names, {"valueQuantity": _quantity(figure.value, figure.unit)})
+    if figure.derivation is not None:
+        component["code"]["text"] = f"{figure.derivation.meaning} {figure.name.meaning}"
+    return component
+
+
+def _component(names: tuple[Concept, ...], value: dict[str, Any]) -> dict[str, Any]:
+    return {"code": _coded(*names), **value}
 
 
 def _quantity(value: float, unit: Concept) -> dict[str, Any]:

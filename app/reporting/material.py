@@ -8,27 +8,58 @@ from datetime import datetime
 from importlib.metadata import version
 
 from app.inference.findings import Findings, Nodule, SliceBox
+from app.reporting.assessment import Assessment, NoduleAssessment
+from app.reporting.compared import ComparedFindings, Comparison
 from app.reporting.identifiers import derived_uid
 from app.reporting.originals import Originals
 
 
 @dataclass(frozen=True)
-class Material:
-    """Findings, the images they were made from, and when.
+class Report:
+    """What is said of one series.
 
     Parameters
     ----------
     findings
-        Of one series.
-    originals
-        Its images.
+        Of the series; `ComparedFindings` where there was a prior.
     made_at
         When the analysis ended, with a time zone: the same for the same stored answer, whenever a form is made of it.
+    assessment
+        Risk and guidelines as the document has them, so with the context that the request told. None where the
+        document has none.
     """
 
     findings: Findings
-    originals: Originals
     made_at: datetime
+    assessment: Assessment | None = None
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """With the prior; None without one."""
+        return self.findings.comparison if isinstance(self.findings, ComparedFindings) else None
+
+    def assessed(self, nodule: Nodule) -> NoduleAssessment | None:
+        """Risk and guidelines of one nodule."""
+        told = self.assessment.nodules if self.assessment else []
+        return next((found for found in told if found.nodule_id == nodule.id), None)
+
+
+@dataclass(frozen=True)
+class Material:
+    """A report and the images that it is about."""
+
+    report: Report
+    originals: Originals
+
+    @property
+    def findings(self) -> Findings:
+        """Of the report."""
+        return self.report.findings
+
+    @property
+    def made_at(self) -> datetime:
+        """Of the report."""
+        return self.report.made_at
 
     def uid(self, *parts: str) -> str:
         """A UID that belongs to this answer: another analysis, even of the same series, gives others."""

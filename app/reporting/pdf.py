@@ -5,41 +5,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
-from xml.sax.saxutils import escape
 
 from pydicom.dataset import Dataset
-from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
-from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 from reportlab.platypus import Image as Picture
 
 from app.inference.findings import DISCLAIMER, Nodule
-from app.reporting import wording
+from app.reporting import judgement, wording
 from app.reporting.material import Material, key_slice
+from app.reporting.pdf_judgement import comparison, guidelines
+from app.reporting.pdf_text import (
+    CELL,
+    HEADING,
+    INK,
+    PALE,
+    RESULT,
+    RULE,
+    SMALL,
+    TITLE,
+    WARNING,
+    WIDTH,
+    paragraph,
+    printable,
+    tight,
+)
 from app.reporting.views import Chest, views
 
-_WIDTH = A4[0] - 30 * mm
 _VIEW_PX = 330
-_INK, _PALE, _RULE = colors.HexColor("#1a1a1a"), colors.HexColor("#f0f0f0"), colors.HexColor("#9a9a9a")
-_TEXT = ParagraphStyle("text", fontName="Helvetica", fontSize=8.5, leading=11, textColor=_INK)
-_SMALL = ParagraphStyle("small", _TEXT, fontSize=7.5, leading=9.5)
-_CELL = ParagraphStyle("cell", _TEXT, fontSize=8, leading=9.5)
-_HEADING = ParagraphStyle("heading", _CELL, fontName="Helvetica-Bold")
-_TITLE = ParagraphStyle("title", _TEXT, fontName="Helvetica-Bold", fontSize=15, leading=19)
-_RESULT = ParagraphStyle("result", _TEXT, fontName="Helvetica-Bold", fontSize=10.5, leading=14)
-_WARNING = ParagraphStyle("warning", _RESULT, alignment=1)
 
 _COLUMNS = (
-    ("", 9), ("Place", 27), ("Images", 26), ("Long x short, mean (mm)", 31), ("Volume (mm³)", 17), ("Mean HU", 12),
-    ("Type", 19), ("Probability", 19), ("Malignancy", 20),
+    ("", 6), ("Place", 31), ("Images", 19), ("Long x short, mean (mm)", 24), ("Volume, 95 % (mm³)", 23),
+    ("Density (HU), mass", 23), ("Type, margin, signs", 20), ("Probability", 17), ("Malignancy", 17),
 )  # fmt: skip
 """Heading and width in mm."""
 _MEASURED = (
     "Diameters: long axis and the longest extent across it in the axial slice of largest area, and their mean. "
-    "Volume: voxels of the outline. All measured by the program on its own outline; the marks may be no nodules, "
+    "Volume: voxels of the outline; density: mean and extremes of its voxels. The lobe is an estimate. "
+    "All measured by the program on its own outline; the marks may be no nodules, "
     "and nodules may be missed."
 )
 
@@ -55,18 +60,10 @@ def pdf(material: Material) -> bytes:
         title="Lung nodule report", author="lungnodule", subject=DISCLAIMER, invariant=1,
     )  # fmt: skip
     image = material.originals.image(0) if material.originals.is_dicom else None
-    story = [*_head(material, image), *_result(material), *_pictures(material), *_method(material)]
+    judged = [*comparison(material.report), *guidelines(material.report)]
+    story = [*_head(material, image), *_result(material), *_pictures(material), *judged, *_method(material)]
     document.build(story, canvasmaker=_numbered(_foot(material, image)))
     return out.getvalue()
-
-
-def _paragraph(text: object, style: ParagraphStyle = _TEXT) -> Paragraph:
-    """Text as it is: reportlab would take what looks like markup in a header for an order, to load a picture even."""
-    return Paragraph(escape(_printable(text)), style)
-
-
-def _printable(text: object) -> str:
-    return str(text).encode("cp1252", "replace").decode("cp1252")
 
 
 def _head(material: Material, image: Dataset | None) -> list[Flowable]:
@@ -77,15 +74,15 @@ def _head(material: Material, image: Dataset | None) -> list[Flowable]:
         ("Voxels", f"{findings.grid.shape_zyx[0]} slices, {z:.2f} mm apart, pixels {y:.2f} mm"),
         ("Analysed", f"{material.made_at:%Y-%m-%d %H:%M} {material.made_at.tzname()}"),
     ]
-    cells = [[_paragraph(name, _HEADING), _paragraph(value, _CELL)] for name, value in told]
-    cells += [[_paragraph(""), _paragraph("")]] * (len(cells) % 2)
+    cells = [[paragraph(name, HEADING), paragraph(value, CELL)] for name, value in told]
+    cells += [[paragraph(""), paragraph("")]] * (len(cells) % 2)
     half = len(cells) // 2
     rows = [[*cells[n], *cells[n + half]] for n in range(half)]
-    table = Table(rows, [24 * mm, _WIDTH / 2 - 24 * mm] * 2)
-    table.setStyle(TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), *_tight(1.2)]))
-    banner = Table([[_paragraph(f"{DISCLAIMER} {wording.PRELIMINARY}", _WARNING)]], [_WIDTH])
-    banner.setStyle(TableStyle([("BOX", (0, 0), (-1, -1), 1, _INK), ("BACKGROUND", (0, 0), (-1, -1), _PALE)]))
-    title = _paragraph("Chest CT: lung nodules found by a program", _TITLE)
+    table = Table(rows, [24 * mm, WIDTH / 2 - 24 * mm] * 2)
+    table.setStyle(TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), *tight(1.2)]))
+    banner = Table([[paragraph(f"{DISCLAIMER} {wording.PRELIMINARY}", WARNING)]], [WIDTH])
+    banner.setStyle(TableStyle([("BOX", (0, 0), (-1, -1), 1, INK), ("BACKGROUND", (0, 0), (-1, -1), PALE)]))
+    title = paragraph("Chest CT: lung nodules found by a program", TITLE)
     return [title, Spacer(0, 2 * mm), banner, Spacer(0, 2 * mm), table, Spacer(0, 2 * mm)]
 
 
@@ -108,40 +105,57 @@ def _date(value: object) -> str:
 
 def _result(material: Material) -> list[Flowable]:
     findings = material.findings
-    flow: list[Flowable] = [_paragraph(wording.outcome(findings), _RESULT), Spacer(0, 1.5 * mm)]
+    flow: list[Flowable] = [paragraph(wording.outcome(findings), RESULT)]
+    if material.report.assessment is not None:
+        flow.append(paragraph(judgement.exam_words(material.report.assessment), HEADING))
+    flow.append(Spacer(0, 1.5 * mm))
     if findings.nodules:
-        rows = [[_paragraph(heading, _HEADING) for heading, _ in _COLUMNS], *map(_row, findings.nodules)]
+        rows = [[paragraph(heading, HEADING) for heading, _ in _COLUMNS], *map(_row, findings.nodules)]
         table = Table(rows, [width * mm for _, width in _COLUMNS], repeatRows=1)
         table.setStyle(
             TableStyle(
                 [
-                    ("LINEBELOW", (0, 0), (-1, 0), 0.8, _INK),
-                    ("LINEBELOW", (0, 1), (-1, -1), 0.25, _RULE),
-                    ("BACKGROUND", (0, 0), (-1, 0), _PALE),
+                    ("LINEBELOW", (0, 0), (-1, 0), 0.8, INK),
+                    ("LINEBELOW", (0, 1), (-1, -1), 0.25, RULE),
+                    ("BACKGROUND", (0, 0), (-1, 0), PALE),
                     ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
-                    *_tight(1.5),
+                    ("LEFTPADDING", (0, 0), (-1, -1), 2),
+                    ("RIGHTPADDING", (0, 0), (-1, -1), 2),
+                    *tight(1.5),
                 ]
             )
         )
         flow.append(table)
     notices = [notice.message for notice in (*findings.acceptance.warnings, *findings.warnings)]
-    flow += [_paragraph(f"Note: {message}", _SMALL) for message in notices]
+    flow += [paragraph(f"Note: {message}", SMALL) for message in notices]
     return [*flow, Spacer(0, 2.5 * mm)]
 
 
 def _row(nodule: Nodule) -> list[Paragraph]:
     cells = (
         nodule.id.removeprefix("nodule-"),
-        wording.place(nodule),
+        wording.whereabouts(nodule),
         wording.images(nodule),
         f"{nodule.long_axis_mm:.1f} x {nodule.short_axis_mm:.1f}, {nodule.diameter_mm:.1f}",
-        f"{nodule.volume_mm3:.0f}",
-        "-" if nodule.mean_hu is None else f"{nodule.mean_hu:.0f}",
-        wording.kind(nodule) or "-",
+        _volume(nodule),
+        _density(nodule),
+        wording.character(nodule) or "-",
         wording.percent(nodule.probability),
         wording.percent(nodule.malignancy_probability),
     )
-    return [_paragraph(cell, _CELL) for cell in cells]
+    return [paragraph(cell, CELL) for cell in cells]
+
+
+def _volume(nodule: Nodule) -> str:
+    low, high = nodule.volume_interval_mm3 or (None, None)
+    return f"{nodule.volume_mm3:.0f}" + ("" if low is None or high is None else f" ({low:.0f} to {high:.0f})")
+
+
+def _density(nodule: Nodule) -> str:
+    told = "-" if nodule.mean_hu is None else f"{nodule.mean_hu:.0f}"
+    if nodule.min_hu is not None and nodule.max_hu is not None:
+        told += f" ({nodule.min_hu:.0f} to {nodule.max_hu:.0f})"
+    return told if nodule.mass_mg is None else f"{told}, {nodule.mass_mg:.0f} mg"
 
 
 def _pictures(material: Material) -> list[Flowable]:
@@ -153,7 +167,7 @@ def _pictures(material: Material) -> list[Flowable]:
 
 
 def _strip(chest: Chest, nodule: Nodule) -> Flowable:
-    side = _WIDTH / 4 - 1.5 * mm
+    side = WIDTH / 4 - 1.5 * mm
     pictures = []
     for picture in views(chest, nodule, _VIEW_PX).values():
         png = BytesIO()
@@ -167,9 +181,9 @@ def _strip(chest: Chest, nodule: Nodule) -> Flowable:
         f"{nodule.id}, {wording.place(nodule)}{shown}; centre LPS {x:.1f}, {y:.1f}, {z:.1f} mm; "
         f"{nodule.diameter_mm:.1f} mm. Axial, coronal, sagittal; axial 50 mm wide. Lung window."
     )
-    table = Table([pictures], [_WIDTH / 4] * 4)
-    table.setStyle(TableStyle([("ALIGN", (0, 0), (-1, -1), "CENTER"), *_tight(0)]))
-    return KeepTogether([_paragraph(caption, _SMALL), Spacer(0, 0.8 * mm), table, Spacer(0, 2 * mm)])
+    table = Table([pictures], [WIDTH / 4] * 4)
+    table.setStyle(TableStyle([("ALIGN", (0, 0), (-1, -1), "CENTER"), *tight(0)]))
+    return KeepTogether([paragraph(caption, SMALL), Spacer(0, 0.8 * mm), table, Spacer(0, 2 * mm)])
 
 
 def _slice_name(instance_number: int | None, frame_number: int | None, index_z: int) -> str:
@@ -185,7 +199,7 @@ def _method(material: Material) -> list[Flowable]:
         f"{material.program_version}, on {findings.execution_provider}. {wording.operating_point(findings)}"
     )
     lines = (made_by, wording.meaning_of_probability(), wording.meaning_of_malignancy(findings), _MEASURED)
-    return [KeepTogether([_paragraph("Method", _HEADING), *(_paragraph(line, _SMALL) for line in lines)])]
+    return [KeepTogether([paragraph("Method", HEADING), *(paragraph(line, SMALL) for line in lines)])]
 
 
 def _foot(material: Material, image: Dataset | None) -> list[str]:
@@ -215,14 +229,9 @@ def _numbered(foot: Sequence[str]) -> type[Canvas]:
                 self.setFont("Helvetica", 7)
                 self.line(15 * mm, 15 * mm, A4[0] - 15 * mm, 15 * mm)
                 for line, text in enumerate(foot):
-                    self.drawString(15 * mm, (11.5 - 3.2 * line) * mm, _printable(text))
+                    self.drawString(15 * mm, (11.5 - 3.2 * line) * mm, printable(text))
                 self.drawRightString(A4[0] - 15 * mm, 11.5 * mm, f"Page {number} of {len(self._pages)}")
                 super().showPage()
             super().save()
 
     return Numbered
-
-
-def _tight(padding_pt: float) -> list[tuple[object, ...]]:
-    whole = ((0, 0), (-1, -1), padding_pt)
-    return [("TOPPADDING", *whole), ("BOTTOMPADDING", *whole)]

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal, get_args
 
 from pydicom.dataset import Dataset
 
 from app.imaging.dicom_headers import pydicom_silenced
-from app.inference.findings import Findings
 from app.reporting.errors import ResultUnavailable, needs_dicom
 from app.reporting.fhir import fhir_bundle
-from app.reporting.material import Material
+from app.reporting.material import Material, Report
 from app.reporting.originals import Originals
 from app.reporting.tables import table
 
@@ -46,19 +44,17 @@ class Rendered:
     body: bytes
 
 
-def make_result(kind: Kind, findings: Findings, originals: Originals, made_at: datetime) -> Rendered:
+def make_result(kind: Kind, report: Report, originals: Originals) -> Rendered:
     """One form of an answer as a file; the same answer gives the same bytes.
 
     Parameters
     ----------
     kind
         One of `KINDS`. ``pdf`` is the document itself; inside DICOM it comes from `dicom_objects`.
-    findings
-        What was found.
+    report
+        What was found, what it means by the guidelines, and when.
     originals
-        The images they were found in.
-    made_at
-        When, with a time zone.
+        The images it is about.
 
     Raises
     ------
@@ -67,13 +63,11 @@ def make_result(kind: Kind, findings: Findings, originals: Originals, made_at: d
     ScanError
         The images are not those that were analysed.
     """
-    material = Material(findings, originals, made_at)
+    material = Material(report, originals)
     return Rendered(MEDIA_TYPES[kind], _FILE_NAMES[kind], _body(kind, material))
 
 
-def dicom_objects(
-    findings: Findings, originals: Originals, made_at: datetime, kinds: Sequence[DicomKind] = DICOM_KINDS
-) -> list[Dataset]:
+def dicom_objects(report: Report, originals: Originals, kinds: Sequence[DicomKind] = DICOM_KINDS) -> list[Dataset]:
     """The DICOM objects of an answer, for the study of its images; their UIDs are the same each time.
 
     Those that cannot be empty (seg, gsps, ko) are left out where there is no nodule. Each has its ``file_meta`` and can
@@ -86,7 +80,7 @@ def dicom_objects(
     ScanError
         The images are not those that were analysed.
     """
-    material = Material(findings, originals, made_at)
+    material = Material(report, originals)
     made = []
     for kind in kinds:
         try:
@@ -99,7 +93,7 @@ def dicom_objects(
 
 def _body(kind: Kind, material: Material) -> bytes:
     if kind == "csv":
-        return table(material.findings).encode()
+        return table(material.report).encode()
     if kind == "fhir":
         return fhir_bundle(material)
     if kind == "pdf":

@@ -9,7 +9,7 @@ from pydicom.sr.codedict import codes
 
 from app.inference.findings import DISCLAIMER, Nodule, SliceBox
 from app.reporting import codes as concepts
-from app.reporting import wording
+from app.reporting import judgement, wording
 from app.reporting.codes import Quantity
 from app.reporting.dicom_objects import (
     MANUFACTURER,
@@ -108,10 +108,15 @@ def _group(
         finding_category=code(concepts.MORPHOLOGICALLY_ABNORMAL),
         finding_sites=[_site(nodule)],
         algorithm_id=_algorithm(material),
-        measurements=[_measurement(material, quantity) for quantity in concepts.quantities(nodule)],
-        qualitative_evaluations=_composition(nodule),
+        measurements=[_measurement(material, quantity) for quantity in _quantities(material, nodule)],
+        qualitative_evaluations=_qualities(material, nodule) or None,
         **region,
     )
+
+
+def _quantities(material: Material, nodule: Nodule) -> list[Quantity]:
+    change = judgement.change_of(material.report.comparison, nodule.id)
+    return [*concepts.quantities(nodule), *concepts.change_quantities(change.growth if change else None)]
 
 
 def _measurement(material: Material, quantity: Quantity) -> sr.Measurement:
@@ -124,6 +129,7 @@ def _measurement(material: Material, quantity: Quantity) -> sr.Measurement:
         name=code(quantity.name),
         value=quantity.value,
         unit=code(quantity.unit),
+        derivation=code(quantity.derivation) if quantity.derivation else None,
         algorithm_id=_algorithm(material, meant) if meant else None,
         method=code(concepts.SUM_OF_VOXELS) if quantity.name == concepts.VOLUME else None,
     )
@@ -155,9 +161,12 @@ def _site(nodule: Nodule) -> sr.FindingSite:
     return sr.FindingSite(code(concepts.finding_site(nodule)), laterality=side)
 
 
-def _composition(nodule: Nodule) -> list[sr.QualitativeEvaluation] | None:
-    kind = concepts.KINDS.get(nodule.kind or "")
-    return [sr.QualitativeEvaluation(code(concepts.COMPOSITION), code(kind))] if kind else None
+def _qualities(material: Material, nodule: Nodule) -> list[sr.QualitativeEvaluation]:
+    told = concepts.qualities(nodule)
+    category = judgement.category_of(material.report.assessed(nodule), "lung_rads_v2022")
+    if category is not None:
+        told.append((concepts.LUNG_RADS, concepts.lung_rads(category)))
+    return [sr.QualitativeEvaluation(code(name), code(value)) for name, value in told]
 
 
 def _region(material: Material, box: SliceBox) -> sr.ImageRegion:
@@ -204,6 +213,7 @@ def _remarks(material: Material) -> Dataset:
         wording.meaning_of_probability(),
         wording.meaning_of_malignancy(findings),
         *(notice.message for notice in (*findings.acceptance.warnings, *findings.warnings)),
+        *judgement.sentences(material.report),
     ):
         container.ContentSequence.append(
             sr.TextContentItem(codes.DCM.Comment, sentence, relationship_type=sr.RelationshipTypeValues.CONTAINS)

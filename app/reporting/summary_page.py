@@ -83,13 +83,13 @@ def _add_strip(page: Image.Image, chest: Chest | None, nodule: Nodule, top: int)
 def figures(nodule: Nodule) -> list[str]:
     """What was measured, in lines."""
     density = "" if nodule.mean_hu is None else f", mean {nodule.mean_hu:.0f} HU"
-    kind = wording.kind(nodule)
+    character = wording.character(nodule)
     return [
         f"{nodule.long_axis_mm:.1f} x {nodule.short_axis_mm:.1f} mm, mean {nodule.diameter_mm:.1f} mm",
         f"volume {nodule.volume_mm3:.0f} mm3{density}",
         f"probability {wording.percent(nodule.probability)}",
         f"malignancy {wording.percent(nodule.malignancy_probability)}",
-        *([kind] if kind else []),
+        *([character] if character else []),
     ]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 
-from app.inference.findings import DISCLAIMER, Findings, Location, Nodule
+from app.inference.findings import DISCLAIMER, Location, Nodule
+from app.reporting.judgement import category_of, change_of
+from app.reporting.material import Report
 from app.reporting.wording import images
 
 COLUMNS = (
@@ -15,16 +17,20 @@ COLUMNS = (
     "is_spiculated", "long_axis_3d_mm", "volume_low_mm3", "volume_high_mm3", "solid_diameter_mm", "min_hu", "max_hu",
     "mass_mg", "signs", "lobe_confidence", "distance_to_pleura_mm", "distance_to_hilum_mm", "is_juxtapleural",
     "model", "disclaimer",
+    "lung_rads", "fleischner", "bts", "brock_2a", "brock_2b", "prior_status", "volume_change_percent",
+    "doubling_time_days",
 )  # fmt: skip
 
 
-def table(findings: Findings) -> str:
+def table(report: Report) -> str:
     """Comma-separated, CRLF, with a heading; empty where something is not known. Columns are only added at the end."""
+    findings = report.findings
     out = io.StringIO(newline="")
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
     for nodule in findings.nodules:
-        writer.writerow([*_line(nodule), f"{findings.model.name}:{findings.model.version}", DISCLAIMER])
+        made_by = f"{findings.model.name}:{findings.model.version}"
+        writer.writerow([*_line(nodule), made_by, DISCLAIMER, *_judged(report, nodule)])
     return out.getvalue()
 
 
@@ -63,6 +69,21 @@ def _measurements(nodule: Nodule) -> tuple[object, ...]:
         _figure(place.distance_to_pleura_mm, 1),
         _figure(place.distance_to_hilum_mm, 1),
         _yes_or_no(place.is_juxtapleural),
+    )
+
+
+def _judged(report: Report, nodule: Nodule) -> tuple[object, ...]:
+    """Categories that were assigned, probabilities that could be computed, and the change since the prior."""
+    assessed = report.assessed(nodule)
+    brock = {risk.model: risk.probability for risk in assessed.brock} if assessed else {}
+    change = change_of(report.comparison, nodule.id)
+    growth = change.growth if change else None
+    return (
+        *(category_of(assessed, name) or "" for name in ("lung_rads_v2022", "fleischner_2017", "bts_2015")),
+        *(_figure(brock.get(name), 4) for name in ("brock_full_2a", "brock_full_2b")),
+        change.status if change else "",
+        _figure(growth.volume_change_percent if growth else None, 1),
+        _figure(growth.doubling_time_days if growth else None, 0),
     )
 
 

@@ -52,6 +52,32 @@ def kind(nodule: Nodule) -> str:
     return (nodule.kind or "").replace("_", "-")
 
 
+def whereabouts(nodule: Nodule) -> str:
+    """Place with how sure the lobe is, and how far the pleura."""
+    where = nodule.location
+    told = place(nodule)
+    if where is None:
+        return told
+    if where.lobe is not None:
+        sure = "" if where.lobe_confidence is None else f", {percent(where.lobe_confidence)} sure"
+        told += f" (estimate{sure})"
+    pleura = where.distance_to_pleura_mm
+    return told if pleura is None else f"{told}, {pleura:.0f} mm from the pleura"
+
+
+def character(nodule: Nodule) -> str:
+    """Type, solid part, margin and signs, each where it was told."""
+    solid = nodule.solid_diameter_mm
+    return ", ".join(
+        (
+            *([kind(nodule)] if nodule.kind else []),
+            *([] if solid is None else [f"solid part {solid:.1f} mm"]),
+            *([] if nodule.is_spiculated is None else ["spiculated" if nodule.is_spiculated else "not spiculated"]),
+            *(sign for sign in nodule.signs if sign != "calcification" or nodule.kind != "calcified"),
+        )
+    )
+
+
 def images(nodule: Nodule) -> str:
     """Images that show it, as a PACS counts them; else slices of the volume from 0."""
     if not nodule.slices:

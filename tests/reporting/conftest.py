@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from tests.reporting.judged import judged
 from tests.reporting.worlds import Scan, phantom_scan
 
 
@@ -22,3 +23,8 @@ def enhanced(tmp_path_factory: pytest.TempPathFactory) -> Scan:
 @pytest.fixture(scope="session")
 def without_nodules(classic: Scan) -> Scan:
     return Scan(classic.folder, dataclasses.replace(classic.findings, nodules=()))
+
+
+@pytest.fixture(scope="session")
+def compared(classic: Scan) -> Scan:
+    return judged(classic)

@@ -27,7 +27,7 @@ from tests.reporting.worlds import MADE_AT, Scan, phantom_scan, sphere
 
 
 def made(scan, kind):
-    return make_result(kind, scan.findings, scan.originals, MADE_AT)
+    return make_result(kind, scan.report, scan.originals)
 
 
 def text_of(pdf: bytes) -> str:
@@ -45,19 +45,25 @@ def test_the_same_answer_is_the_same_bytes(classic, kind):
 def test_another_analysis_is_another_object_and_the_nodule_stays_the_same(classic):
     later = MADE_AT.replace(hour=9)
     uids = [
-        {d.SOPInstanceUID for d in dicom_objects(classic.findings, classic.originals, at)} for at in (MADE_AT, later)
+        {d.SOPInstanceUID for d in dicom_objects(dataclasses.replace(classic.report, made_at=at), classic.originals)}
+        for at in (MADE_AT, later)
     ]
     assert len(uids[0]) == len(DICOM_KINDS)
     assert not uids[0] & uids[1]
     tracked = [
-        [s.TrackingUID for s in dicom_objects(classic.findings, classic.originals, at, ["seg"])[0].SegmentSequence]
+        [
+            s.TrackingUID
+            for s in dicom_objects(dataclasses.replace(classic.report, made_at=at), classic.originals, ["seg"])[
+                0
+            ].SegmentSequence
+        ]
         for at in (MADE_AT, later)
     ]
     assert tracked[0] == tracked[1]
 
 
 def test_objects_carry_patient_study_and_the_time_of_the_findings(classic):
-    for dataset in dicom_objects(classic.findings, classic.originals, MADE_AT):
+    for dataset in dicom_objects(classic.report, classic.originals):
         assert (dataset.PatientID, dataset.StudyInstanceUID) == (
             "PHANTOM-0001",
             classic.findings.identity.study_instance_uid,
@@ -70,7 +76,7 @@ def test_objects_carry_patient_study_and_the_time_of_the_findings(classic):
 
 def test_the_time_is_told_in_the_zone_of_the_images(tmp_path):
     scan = phantom_scan(tmp_path, edit=lambda dataset, _z: setattr(dataset, "TimezoneOffsetFromUTC", "+0530"))
-    (report,) = dicom_objects(scan.findings, scan.originals, MADE_AT, ["sr"])
+    (report,) = dicom_objects(scan.report, scan.originals, ["sr"])
     assert (report.ContentTime[:4], report.TimezoneOffsetFromUTC) == ("1036", "+0530")
 
 
@@ -123,7 +129,7 @@ def test_headers_that_the_standard_forbids_break_nothing(tmp_path):
 
     with pydicom.config.disable_value_validation():
         scan = phantom_scan(tmp_path, edit=spoil)
-    (report,) = dicom_objects(scan.findings, scan.originals, MADE_AT, ["sr"])
+    (report,) = dicom_objects(scan.report, scan.originals, ["sr"])
     assert (report.StudyDate or "", report.PatientSex, report.PatientID) == ("", "", "PHANTOM-0001")
     assert "PatientAge" not in report
     assert made(scan, "pdf").body.startswith(b"%PDF")
@@ -133,14 +139,14 @@ def test_markup_in_a_name_is_text_and_a_foreign_alphabet_is_kept_in_dicom(tmp_pa
     name = '<img src="file:etc/passwd"/>^Ελένη'
     scan = phantom_scan(tmp_path, patient=PhantomPatient(name=name))
     assert '<img src="file:etc/passwd"/>' in text_of(made(scan, "pdf").body)
-    (report,) = dicom_objects(scan.findings, scan.originals, MADE_AT, ["sr"])
+    (report,) = dicom_objects(scan.report, scan.originals, ["sr"])
     assert str(report.PatientName) == name
 
 
 def test_files_of_another_scan_are_refused(classic, enhanced):
     mixed = Originals(enhanced.folder, classic.findings)
     with pytest.raises(UnreadableScan) as refused:
-        make_result("sr", classic.findings, mixed, MADE_AT)
+        make_result("sr", classic.report, mixed)
     assert refused.value.code == "originals_changed"
 
 
@@ -212,6 +218,6 @@ def test_an_interpolated_slice_has_no_outline_of_its_own(classic):
     slices = (*identity.slices[:z], identity.slices[z - 1], *identity.slices[z + 1 :])
     findings = dataclasses.replace(classic.findings, identity=dataclasses.replace(identity, slices=slices))
     scan = Scan(classic.folder, findings)
-    (whole,) = dicom_objects(classic.findings, classic.originals, MADE_AT, ["seg"])
-    (gapped,) = dicom_objects(findings, scan.originals, MADE_AT, ["seg"])
+    (whole,) = dicom_objects(classic.report, classic.originals, ["seg"])
+    (gapped,) = dicom_objects(scan.report, scan.originals, ["seg"])
     assert gapped.NumberOfFrames < whole.NumberOfFrames

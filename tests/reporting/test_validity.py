@@ -13,6 +13,7 @@ import SimpleITK
 from app.reporting import codes
 from app.reporting.dicom_objects import in_bytes
 from app.reporting.identifiers import tracking_uid
+from app.reporting.judgement import change_of
 from app.reporting.results import dicom_objects
 from tests.reporting.validators import (
     errors_of_dcentvfy,
@@ -21,9 +22,9 @@ from tests.reporting.validators import (
     program,
     run,
 )
-from tests.reporting.worlds import MADE_AT, Scan, scan_of
+from tests.reporting.worlds import Scan, scan_of
 
-WORLDS = ("classic", "enhanced", "without_nodules", "lidc_0001")
+WORLDS = ("classic", "enhanced", "without_nodules", "compared", "lidc_0001")
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +40,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """A scan and the folder with its objects."""
     scan = request.getfixturevalue(request.param)
     folder = tmp_path_factory.mktemp(f"objects-{request.param}")
-    for dataset in dicom_objects(scan.findings, scan.originals, MADE_AT):
+    for dataset in dicom_objects(scan.report, scan.originals):
         (folder / f"{dataset.Modality}.dcm").write_bytes(in_bytes(dataset))
     return scan, folder
 
@@ -80,10 +81,10 @@ def test_dcmtk_reads_reports_and_accepts_the_presentation_state(world):
         assert "Test passed" in said or nameless
 
 
-@pytest.mark.parametrize("name", ["classic", "without_nodules"])
+@pytest.mark.parametrize("name", ["classic", "without_nodules", "compared"])
 def test_the_report_follows_tid_1500(name, request, tmp_path):
     scan = request.getfixturevalue(name)
-    (report,) = dicom_objects(scan.findings, scan.originals, MADE_AT, ["sr"])
+    (report,) = dicom_objects(scan.report, scan.originals, ["sr"])
     (tmp_path / "sr.dcm").write_bytes(in_bytes(report))
     said = pixelmed([tmp_path / "sr.dcm"])
     assert "Found Root Template TID_1500 (MeasurementReport)" in said
@@ -104,9 +105,14 @@ def test_dcmqi_reads_the_same_figures(world, tmp_path):
     ]
     assert [group["ReferencedSegment"] for group in groups] == list(range(1, len(scan.findings.nodules) + 1))
     for group, nodule in zip(groups, scan.findings.nodules, strict=True):
-        read = {item["quantity"]["CodeValue"]: float(item["value"]) for item in group["measurementItems"]}
-        assert read == {quantity.name.value: quantity.value for quantity in codes.quantities(nodule)}
-        assert read[codes.VOLUME.value] == pytest.approx(nodule.volume_mm3, abs=0.06)
+        read = {
+            (item["quantity"]["CodeValue"], item.get("derivationModifier", {}).get("CodeValue")): float(item["value"])
+            for item in group["measurementItems"]
+        }
+        change = change_of(scan.report.comparison, nodule.id)
+        figures = [*codes.quantities(nodule), *codes.change_quantities(change.growth if change else None)]
+        assert read == {(q.name.value, q.derivation and q.derivation.value): q.value for q in figures}
+        assert read[codes.VOLUME.value, None] == pytest.approx(nodule.volume_mm3, abs=0.06)
         assert group["TrackingUniqueIdentifier"] == tracking_uid(scan.findings, nodule)
         assert (group["Laterality"]["CodeMeaning"], group["FindingSite"]["CodeValue"]) == ("Left", "45653009")
 

@@ -19,6 +19,8 @@ from app.inference.findings import Findings, Location, ModelIdentity, Nodule, No
 from app.phantom.chest import phantom_ct
 from app.phantom.dicom_series import write_dicom_series
 from app.phantom.nodules import NoduleSpec
+from app.reporting.assessment import assess_findings
+from app.reporting.material import Report
 from app.reporting.originals import Originals
 
 MADE_AT = datetime(2026, 3, 4, 5, 6, 7, 89, UTC)
@@ -36,6 +38,10 @@ class Scan:
 
     folder: Path
     findings: Findings
+
+    @property
+    def report(self) -> Report:
+        return Report(self.findings, MADE_AT, assess_findings(self.findings))
 
     @property
     def originals(self) -> Originals:

@@ -76,4 +76,4 @@ def _made(desk: JobDesk, job: Job, result: StoredFile, form: Form) -> Rendered:
     bundle = unpack(stored)
     with desk.jobs.store.scan(job.scan_id) as files:
         originals = Originals(files, bundle.findings, desk.settings.read, desk.incoming)
-        return make_result(form, bundle.findings, originals, bundle.made_at)
+        return make_result(form, bundle.report, originals)
