@@ -9,7 +9,6 @@ from dataclasses import replace
 from app.imaging.errors import ScanError
 from app.inference.findings import Findings, OnProgress, Progress
 from app.reporting.compared import ComparedFindings
-from app.reporting.comparison import with_comparison
 
 PRIOR_STAGE, COMPARE_STAGE = "prior", "compare"
 STAGES = ("read", "lungs", "prepare", "detect", "characterise", "measure")
@@ -53,6 +52,9 @@ def analyse_with_prior(
     current = run_current(on_progress)
     on_progress(Progress(COMPARE_STAGE, 0.0))
     compare_began = time.perf_counter()
+    # Here, as it loads SimpleITK: 110 MiB that a service which compares nothing does not need.
+    from app.reporting.comparison import with_comparison  # noqa: PLC0415
+
     compared = with_comparison(current, prior, threads=threads)
     ended = time.perf_counter()
     on_progress(Progress(COMPARE_STAGE, 1.0))

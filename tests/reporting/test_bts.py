@@ -39,6 +39,7 @@ def rule(base: ClinicalContext = ADULT, **facts: Any) -> str | None:
         ({"kind": "ground_glass", "long_axis_mm": 4.9}, "bts-small"),
         ({"kind": "ground_glass", "long_axis_mm": 5.0}, "bts-subsolid-first"),
         ({"kind": "part_solid", "volume_mm3": 80}, "bts-subsolid-first"),
+        ({"kind": "part_solid", "volume_mm3": 80, "change": "new"}, "bts-subsolid-first"),
         ({"kind": "calcified", "volume_mm3": 900}, "bts-benign"), ({"has_fat": True, "volume_mm3": 900}, "bts-benign"),
         ({"volume_mm3": 50, "change": "new"}, "bts-small-new"),
     ],

@@ -399,3 +399,11 @@ def test_an_incomplete_exam_is_0(why: str) -> None:
 def test_an_exam_outside_of_screening_has_no_category() -> None:
     assert exam(base=INCIDENTAL).category is None
     assert names(exam(base=context(SCREENING, setting=None)).inputs_missing) == {"setting"}
+
+
+def test_4x_says_how_often_4x_is_malignant_and_not_the_category_below() -> None:
+    answer = lung_rads(nodule(mm=6.5, is_spiculated=True), SCREENING)
+    assert answer.category == "4X"
+    assert [note for note in answer.notes if "malignant" in note] == [
+        "Among screened people, over 15 % of this category turn out malignant."
+    ]

@@ -149,7 +149,8 @@ def _solid_followed(growth: Growth) -> Ruling:
 
 
 def _subsolid(nodule: NoduleFacts, risks: Sequence[BrockRisk], growth: Growth | None) -> Ruling | Undecided:
-    if growth is None and change_of(nodule) is None:
+    # A new one has not been followed: for it this CT is the first.
+    if growth is None and change_of(nodule) in (None, "new"):
         sentence = "Subsolid, 80 mm3 (5 mm) or more, without an earlier CT."
         return Ruling("surveillance", "bts-subsolid-first", sentence, f"{_CT_3} Discharge if it has gone.")
     if _grows(nodule, growth):

@@ -169,15 +169,10 @@ def _with_suspicion(outcome: Ruling | Undecided, nodule: NoduleFacts) -> Ruling 
         return outcome
     features = [*nodule.suspicious_features, *(["spiculation"] if nodule.is_spiculated else [])]
     if features:
-        return replace(
-            ruling(
-                "4X",
-                "lr-4x-suspicious-features",
-                f"Category {outcome.category} by {outcome.rule_id}, with {', '.join(sorted(features))}.",
-            ),
-            missing=outcome.missing,
-            notes=outcome.notes,
-        )
+        sentence = f"Category {outcome.category} by {outcome.rule_id}, with {', '.join(sorted(features))}."
+        suspicious = ruling("4X", "lr-4x-suspicious-features", sentence)
+        # The first note of a ruling says how often its category is malignant: that of the lower one holds no more.
+        return replace(suspicious, missing=outcome.missing, notes=(*suspicious.notes, *outcome.notes[1:]))
     if nodule.is_spiculated is None:
         why = f"Category {outcome.category} with spiculation is 4X."
         return replace(outcome, missing=(*outcome.missing, *lacks(is_spiculated=why)))
