@@ -107,14 +107,13 @@ def listening(settings: Listener, shelf: Shelf, scratch: Path) -> Iterator[int]:
     for sop_class in SOP_CLASSES:
         entity.add_supported_context(sop_class, list(ACCEPTED_SYNTAXES))
     desk = _Desk(settings, shelf, scratch)
-    server = entity.start_server(
-        (settings.host, settings.port),
-        block=False,
-        evt_handlers=[
-            (evt.EVT_CONN_OPEN, _admit, [desk]),
-            (evt.EVT_C_STORE, _store, [desk]),
-        ],
-    )
+    handlers: list[Any] = [(evt.EVT_CONN_OPEN, _admit, [desk]), (evt.EVT_C_STORE, _store, [desk])]
+    try:
+        server = entity.start_server((settings.host, settings.port), block=False, evt_handlers=handlers)
+    except OSError:
+        # Whoever starts the service sees only that something could not be listened on.
+        structlog.get_logger(__name__).error("cannot listen for DICOM", host=settings.host, port=settings.port)
+        raise
     if server is None:  # only where it is told to block
         raise RuntimeError
     port = int(server.server_address[1])
