@@ -47,27 +47,19 @@ class Returned:
 
 
 @pytest.fixture(scope="module")
-def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    with running_orthanc(tmp_path_factory.mktemp("orthanc")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def phantom(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory, tiny_environment: dict[str, str]) -> Returned:
+def phantom(tmp_path_factory: pytest.TempPathFactory, tiny_environment: dict[str, str]) -> Returned:
     folder = tmp_path_factory.mktemp("phantom")
     paths = write_dicom_series(phantom_ct(noise_hu=5.0, seed=3).volume, folder / "ct")
-    return returned(orthanc, folder, paths, tiny_environment)
+    return returned(folder, paths, tiny_environment)
 
 
 @pytest.fixture(scope="module")
-def lidc_0001(
-    orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory, shared_data: Path, shipped_store: Path
-) -> Returned:
+def lidc_0001(tmp_path_factory: pytest.TempPathFactory, shared_data: Path, shipped_store: Path) -> Returned:
     folder = tmp_path_factory.mktemp("lidc")
     with zipfile.ZipFile(shared_data / "ct/LIDC-IDRI-0001.zip") as archive:
         archive.extractall(folder / "ct")
     paths = sorted(path for path in (folder / "ct").rglob("*") if path.is_file() and pydicom.misc.is_dicom(path))
-    return returned(orthanc, folder, paths, {"LUNGNODULE_MODEL_STORE": str(shipped_store)})
+    return returned(folder, paths, {"LUNGNODULE_MODEL_STORE": str(shipped_store)})
 
 
 @pytest.fixture(scope="module", params=["phantom", "lidc_0001"])
@@ -122,34 +114,33 @@ def returns_of(ours: RunningService, job: dict[str, Any]) -> list[dict[str, Any]
     return list(requests.get(f"{ours.url}{job['links']['pacs']}", timeout=30).json()["returns"])
 
 
-def returned(orthanc: Orthanc, folder: Path, paths: list[Path], environment: dict[str, str]) -> Returned:
-    """Send a study to the PACS, wait, and take from it what it has then."""
-    first = pydicom.dcmread(paths[0], stop_before_pixels=True)
-    study, series = str(first.StudyInstanceUID), str(first.SeriesInstanceUID)
-    with service(orthanc, folder, environment) as ours:
-        assert storescu(orthanc.dicom_port, paths) == 0
-        (job,) = until(lambda: jobs_of(ours, series), "there is a job", PATIENCE_S)
-        until(lambda: is_sent(ours, job), "the results are confirmed", PATIENCE_S)
-        result = requests.get(f"{ours.url}{job['links']['self']}/result", timeout=30).json()
-    (folder / "fetched").mkdir()
-    web = WebDestination(
-        WebTarget(
-            kind="dicomweb", url=f"{orthanc.url}/dicom-web",
-            login=Login(user=USER, secret_file=secret_in(folder)), max_answer_bytes=1 << 28,
-        )
-    )  # fmt: skip
-    for found in web.series_of(study):
-        uid = found["0020000E"]["Value"][0]
-        if uid != series and found["00080060"]["Value"] != ["CT"]:
-            (one,) = web.instances_of(study, uid)
-            one.save_as(folder / "fetched" / f"{one.Modality}.dcm", enforce_file_format=True)
+def returned(folder: Path, paths: list[Path], environment: dict[str, str]) -> Returned:
+    """Send a study to a PACS, wait, and take from it what it has then."""
     headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
+    series = str(headers[0].SeriesInstanceUID)
+    (folder / "orthanc").mkdir()
+    with running_orthanc(folder / "orthanc") as orthanc:
+        with service(orthanc, folder, environment) as ours:
+            assert storescu(orthanc.dicom_port, paths) == 0
+            (job,) = until(lambda: jobs_of(ours, series), "there is a job", PATIENCE_S)
+            until(lambda: is_sent(ours, job), "the results are confirmed", PATIENCE_S)
+            result = requests.get(f"{ours.url}{job['links']['self']}/result", timeout=30).json()
+        fetch(orthanc, str(headers[0].StudyInstanceUID), folder)
     return Returned(result, folder / "fetched", {str(one.SOPInstanceUID): one for one in headers})
 
 
-def secret_in(folder: Path) -> Path:
+def fetch(orthanc: Orthanc, study_uid: str, folder: Path) -> None:
+    """QIDO-RS for the series of the study, WADO-RS for each that is no CT."""
     (folder / "secret").write_text(PASSWORD)
-    return folder / "secret"
+    login = Login(user=USER, secret_file=folder / "secret")
+    web = WebDestination(
+        WebTarget(kind="dicomweb", url=f"{orthanc.url}/dicom-web", login=login, max_answer_bytes=1 << 28)
+    )
+    (folder / "fetched").mkdir()
+    for found in web.series_of(study_uid):
+        if found["00080060"]["Value"] != ["CT"]:
+            (one,) = web.instances_of(study_uid, found["0020000E"]["Value"][0])
+            one.save_as(folder / "fetched" / f"{one.Modality}.dcm", enforce_file_format=True)
 
 
 def test_every_kind_lies_once_in_the_study_of_the_images(there: Returned) -> None:
@@ -205,46 +196,51 @@ def test_boxes_of_report_and_presentation_state_lie_on_the_nodule_in_mm(there: R
     assert len(drawn) == len(there.result["nodules"])
     for (uid, corners), nodule in zip(drawn, there.result["nodules"], strict=True):
         assert any(image == uid and np.allclose(corners, shape, atol=1e-3) for image, shape in shown)
+        (box_px,) = (one["box_px"] for one in nodule["slices"] if one["sop_instance_uid"] == uid)
+        assert [*(corners.min(axis=0) - 0.5), *(corners.max(axis=0) - 0.5)] == pytest.approx(box_px, abs=0.01)
         places = to_patient(there.images[uid], corners)
         low, high = places.min(axis=0), places.max(axis=0)
-        box = nodule["bounding_box"]["lps_mm"]
-        # Axial images: x and y within the image; from slice to slice the key image is somewhere in the box.
-        assert [*low[:2], *high[:2]] == pytest.approx([*box["low"][:2], *box["high"][:2]], abs=0.02)
-        assert box["low"][2] - 0.01 <= low[2] <= box["high"][2] + 0.01
+        whole, center = nodule["bounding_box"]["lps_mm"], np.array(nodule["center_lps_mm"])
+        # What the nodule has on this slice is part of its box, and the nodule's middle lies within.
+        assert (np.array(whole["min"]) - 0.02 <= low).all()
+        assert (high <= np.array(whole["max"]) + 0.02).all()
+        assert (low[:2] < center[:2]).all()
+        assert (center[:2] < high[:2]).all()
 
 
 def test_both_sides_killed_in_mid_flow_lose_no_object_and_store_none_twice(
-    orthanc: Orthanc, tmp_path: Path, tiny_environment: dict[str, str]
+    tmp_path: Path, tiny_environment: dict[str, str]
 ) -> None:
     volume = phantom_ct(noise_hu=5.0, seed=4).volume
     paths = write_dicom_series(volume, tmp_path / "ct", patient=PhantomPatient(name="MID^FLOW"))
     first = pydicom.dcmread(paths[0], stop_before_pixels=True)
     study, series = str(first.StudyInstanceUID), str(first.SeriesInstanceUID)
-    with service(orthanc, tmp_path, tiny_environment) as ours:
-        assert storescu(orthanc.dicom_port, paths) == 0
-        (job,) = until(lambda: jobs_of(ours, series), "there is a job")
-        ours.process.kill()  # its analysis has just begun, or waits
-        ours.process.wait()
-    orthanc.stop()
-    try:
+    (tmp_path / "orthanc").mkdir()
+    with running_orthanc(tmp_path / "orthanc") as orthanc:
         with service(orthanc, tmp_path, tiny_environment) as ours:
-            until(lambda: returns_of(ours, job)[0]["tries"], "it was tried, and nobody is there")
-            assert [one["state"] for one in jobs_of(ours, series)] == ["succeeded"]
-            assert not is_sent(ours, job)
-            ours.process.kill()
-            ours.process.wait()
-    finally:
+            assert storescu(orthanc.dicom_port, paths) == 0
+            (job,) = until(lambda: jobs_of(ours, series), "there is a job")
+            kill(ours)  # its analysis has just begun, or waits
+        orthanc.stop()
+        with service(orthanc, tmp_path, tiny_environment) as ours:
+            until(lambda: returns_of(ours, job)[0]["last_answer"], "it was tried")
+            assert returns_of(ours, job)[0]["last_answer"] == "pacs_unreachable"
+            kill(ours)
         orthanc.start()
-    with service(orthanc, tmp_path, tiny_environment) as ours:
-        until(lambda: is_sent(ours, job), "the results are confirmed")
-        again = requests.post(
-            f"{ours.url}{job['links']['pacs']}", json={"target": "archive", "kinds": ["sr", "seg"]}, timeout=30
-        )
-        assert again.status_code == 202
-        until(lambda: is_sent(ours, job), "they are confirmed once more")
-        assert len(jobs_of(ours, series)) == 1
-    assert sorted(orthanc.modalities_of(study)) == sorted(KINDS | {"CT"})
-    assert len(orthanc.qido(f"/studies/{study}/instances?limit=1000")) == len(paths) + len(KINDS)
+        with service(orthanc, tmp_path, tiny_environment) as ours:
+            until(lambda: is_sent(ours, job), "the results are confirmed")
+            asked = {"target": "archive", "kinds": ["sr", "seg"]}
+            assert requests.post(f"{ours.url}{job['links']['pacs']}", json=asked, timeout=30).status_code == 202
+            until(lambda: is_sent(ours, job), "two of them are confirmed once more")
+            assert len(jobs_of(ours)) == 1
+        assert sorted(orthanc.modalities_of(study)) == sorted(KINDS | {"CT"})
+        assert len(orthanc.qido(f"/studies/{study}/instances?limit=1000")) == len(paths) + len(KINDS)
+
+
+def kill(ours: RunningService) -> None:
+    """As a power cut would."""
+    ours.process.kill()
+    ours.process.wait()
 
 
 def scoords(item: pydicom.Dataset) -> Iterator[tuple[str, np.ndarray]]:

@@ -170,6 +170,9 @@ def test_without_a_configuration_there_is_no_such_resource(tmp_path: Path) -> No
     with client_with(tmp_path, None) as client:
         for answer in (client.post("/dicom-web/studies", **related([b"x"])), client.get("/v1/jobs/x/pacs")):
             assert (answer.status_code, answer.json()["code"]) == (404, "pacs_not_configured")
+        job = client.post("/v1/jobs", files={"files": ("a.dcm", b"scan")}).json()
+        assert job["links"]["pacs"] is None
+        assert [each["links"]["pacs"] for each in client.get("/v1/jobs").json()["jobs"]] == [None]
 
 
 def test_results_are_sent_to_a_named_pacs_and_to_no_address(client: TestClient) -> None:
