@@ -25,7 +25,7 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.pacs.config import Listener
-from app.pacs.errors import FailureReason
+from app.pacs.errors import FailureReason, ListenerUnavailable
 from app.pacs.listener import listening
 from app.pacs.shelf import OPEN
 from app.phantom.dicom_series import CTImageStorage
@@ -309,7 +309,7 @@ def test_a_port_that_is_taken_is_told(world: PacsWorld) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
-        with pytest.raises(OSError, match="in use"), listener(world, port=holder.getsockname()[1]):
+        with pytest.raises(ListenerUnavailable, match="in use"), listener(world, port=holder.getsockname()[1]):
             pass
 
 
