@@ -73,7 +73,10 @@ class JobLinks(BaseModel):
         description="The answer in each of its forms, by name: DICOM objects, PDF, FHIR, CSV, JSON; null until there "
         "is one."
     )
-    pacs: str = Field(description="How far the results are on their way to a PACS; POST: send them to one.")
+    pacs: str | None = Field(
+        description="How far the results are on their way to a PACS; POST: send them to one. Null where none is "
+        "configured."
+    )
     retry: str = Field(description="POST: the same scan again, with other options.")
     data: str = Field(description="DELETE: erase scan and result.")
 
@@ -134,7 +137,7 @@ class ErasureReceipt(BaseModel):
     )
 
 
-def job_status(job: Job, root_path: str, place: Place | None = None) -> JobStatus:
+def job_status(job: Job, root_path: str, place: Place | None = None, *, has_pacs: bool) -> JobStatus:
     """The public form of a job."""
     order, here = job.order, f"{root_path}/v1/jobs/{job.id}"
     return JobStatus(
@@ -163,7 +166,7 @@ def job_status(job: Job, root_path: str, place: Place | None = None) -> JobStatu
             events=f"{here}/events",
             result=f"{here}/result" if job.result else None,
             results={form: f"{here}/results/{form}" for form in FORMS} if job.result else None,
-            pacs=f"{here}/pacs",
+            pacs=f"{here}/pacs" if has_pacs else None,
             retry=f"{here}/retry",
             data=f"{here}/data",
         ),

@@ -41,6 +41,8 @@ def errors_in_one_line() -> Iterator[None]:
     """Turn the errors that a caller can act on into one line and an exit code; anything else is a bug and shows."""
     from pydantic import ValidationError
 
+    from app.pacs.errors import ListenerUnavailable
+
     try:
         yield
     except ScanError as error:
@@ -49,6 +51,8 @@ def errors_in_one_line() -> Iterator[None]:
         fail(ExitCode.MODEL, error.code, error.message)
     except OptionError as error:
         fail(ExitCode.USAGE, error.code, error.message)
+    except ListenerUnavailable as error:
+        fail(ExitCode.SYSTEM, error.code, error.message)
     except LungNoduleError as error:
         fail(ExitCode.CHECK_FAILED, error.code, error.message)
     except ValidationError as error:

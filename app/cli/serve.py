@@ -63,7 +63,11 @@ def serve(
         with open_activations(settings) as activations:
             models = Models(found.registry, found.named, activations)
             models.load_first()
-            checked_config(settings, models)
+            pacs_config = checked_config(settings, models)
+        if pacs_config is not None and pacs_config.dimse is not None:
+            from app.pacs.listener import check_address
+
+            check_address(pacs_config.dimse)
         config = uvicorn.Config(
             create_app(settings, load=lambda _settings: found, work=True, draining=draining),
             host=settings.host,

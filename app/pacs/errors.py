@@ -2,6 +2,7 @@
 
 LungNoduleError
   PacsNotConfigured     nobody told this service of a PACS
+  ListenerUnavailable   the address of the DIMSE provider cannot be listened on
   PacsTroubleError      the other side did not do what was asked; trying again may help
   InstanceRefused       a received object is not taken in; carries DICOM's failure reason
 OptionError
@@ -31,6 +32,12 @@ class PacsTroubleError(LungNoduleError):
     """The other side does not answer, refuses, or answers what makes no sense."""
 
     default_code = "pacs_trouble"
+
+
+class ListenerUnavailable(LungNoduleError):
+    """The address of the DIMSE provider cannot be listened on, mostly because somebody else does."""
+
+    default_code = "cannot_listen_dimse"
 
 
 class FailureReason(IntEnum):

@@ -101,7 +101,7 @@ def pacs_running(pacs: Pacs) -> Iterator[int | None]:
 
     Raises
     ------
-    OSError
+    ListenerUnavailable
         The listener's address cannot be had.
     """
     ended = threading.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from pynetdicom.transport import AssociationSocket
 from app.imaging.errors import LungNoduleError
 from app.logs import described
 from app.pacs.config import Listener
-from app.pacs.errors import FailureReason, InstanceRefused
+from app.pacs.errors import FailureReason, InstanceRefused, ListenerUnavailable
 from app.pacs.instances import ACCEPTED_SYNTAXES, SOP_CLASSES, read_instance
 from app.pacs.shelf import Received, Shelf
 
@@ -94,7 +95,7 @@ def listening(settings: Listener, shelf: Shelf, scratch: Path) -> Iterator[int]:
 
     Raises
     ------
-    OSError
+    ListenerUnavailable
         The address cannot be listened on.
     """
     entity = AE(settings.ae_title)
@@ -107,13 +108,15 @@ def listening(settings: Listener, shelf: Shelf, scratch: Path) -> Iterator[int]:
     for sop_class in SOP_CLASSES:
         entity.add_supported_context(sop_class, list(ACCEPTED_SYNTAXES))
     desk = _Desk(settings, shelf, scratch)
-    handlers: list[Any] = [(evt.EVT_CONN_OPEN, _admit, [desk]), (evt.EVT_C_STORE, _store, [desk])]
-    try:
-        server = entity.start_server((settings.host, settings.port), block=False, evt_handlers=handlers)
-    except OSError:
-        # Whoever starts the service sees only that something could not be listened on.
-        structlog.get_logger(__name__).error("cannot listen for DICOM", host=settings.host, port=settings.port)
-        raise
+    with _address_named(settings):
+        server = entity.start_server(
+            (settings.host, settings.port),
+            block=False,
+            evt_handlers=[
+                (evt.EVT_CONN_OPEN, _admit, [desk]),
+                (evt.EVT_C_STORE, _store, [desk]),
+            ],
+        )
     if server is None:  # only where it is told to block
         raise RuntimeError
     port = int(server.server_address[1])
@@ -123,6 +126,33 @@ def listening(settings: Listener, shelf: Shelf, scratch: Path) -> Iterator[int]:
     finally:
         server.shutdown()
         entity.shutdown()
+
+
+def check_address(settings: Listener) -> None:
+    """Say before anything is started that the address is not to be had.
+
+    Raises
+    ------
+    ListenerUnavailable
+        As `listening`.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with _address_named(settings), socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as pynetdicom does
+        probe.bind((settings.host, settings.port))
+        probe.listen()
+
+
+@contextmanager
+def _address_named(settings: Listener) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ListenerUnavailable(
+            f"The DIMSE provider cannot listen on {settings.host} port {settings.port}: {error.strerror}. "
+            "Change host or port of [dimse] in the file of LUNGNODULE_PACS_CONFIG.",
+            values={"port": settings.port},
+        ) from None
 
 
 def _admit(event: Event, desk: _Desk) -> None:

@@ -3,11 +3,13 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from app.cli.analyse import _place
 from app.cli.exits import ExitCode
+from app.reporting.material import Report
 from app.reporting.tables import table
 from tests.api.standins import make_findings, make_nodule
 
@@ -45,7 +47,9 @@ def test_unknown_model_is_model_trouble(run, tmp_path):
 
 def test_the_csv_holds_what_was_measured_and_leaves_open_what_was_not():
     bare = replace(make_nodule(2, 0.5), kind=None, location=None, is_spiculated=None, volume_interval_mm3=None)
-    full, open_row = csv.DictReader(io.StringIO(table(make_findings(make_nodule(1, 0.9), bare))))
+    full, open_row = csv.DictReader(
+        io.StringIO(table(Report(make_findings(make_nodule(1, 0.9), bare), datetime.now(UTC))))
+    )
     assert (full["kind"], full["is_spiculated"], full["signs"]) == ("part_solid", "yes", "fat")
     assert (full["volume_low_mm3"], full["volume_high_mm3"], full["mass_mg"]) == ("150.2", "240.8", "120.5")
     assert (full["lobe"], full["distance_to_pleura_mm"], full["is_juxtapleural"]) == ("upper", "1.5", "yes")

@@ -9,10 +9,12 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 import pytest
 
+from app.cli.exits import ExitCode
 from tests.pacs.orthanc import echoscu, free_port, storescu, until
 from tests.pacs.pacs_worlds import write_series
 
@@ -64,6 +66,26 @@ def test_the_service_does_not_start_on_a_configuration_that_does_not_fit(
     monkeypatch.setenv("LUNGNODULE_PACS_CONFIG", str(config))
     done = run("serve", "--port", "0")
     assert (done.exit_code, "error[unknown_operating_point]" in done.output + done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("pacs", "serve")])
+@pytest.mark.usefixtures("on_tiny_model")
+def test_a_dimse_port_that_is_taken_is_named_with_its_setting(
+    run: Any, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        (tmp_path / "pacs.toml").write_text(f'[dimse]\nport = {port}\ncalling_ae_titles = ["CT1"]\n')
+        monkeypatch.setenv("LUNGNODULE_PACS_CONFIG", str(tmp_path / "pacs.toml"))
+        monkeypatch.setenv("LUNGNODULE_DATA_DIR", str(tmp_path / "data"))
+        done = run(*command)
+    said = done.output + done.stderr
+    assert done.exit_code == ExitCode.SYSTEM
+    assert "error[cannot_listen_dimse]" in said
+    assert f"port {port}" in said
+    assert "[dimse]" in said
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from app.cli.client import RunningService, running_service
 from app.pacs.config import Login, WebTarget
 from app.pacs.dicomweb import WebDestination
 from app.phantom.chest import phantom_ct
+from app.phantom.dicom_headers import PhantomPatient
 from app.phantom.dicom_series import write_dicom_series
 from app.reporting import codes
 from tests.pacs.orthanc import PASSWORD, USER, Orthanc, running_orthanc, storescu, until
@@ -208,7 +209,8 @@ def scoords(item: Dataset) -> Iterator[tuple[str, Any]]:
 def test_archive_and_service_killed_in_mid_flow_lose_nothing_and_store_nothing_twice(
     make_site: Callable[..., Site], tmp_path: Path
 ) -> None:
-    site = make_site(write_dicom_series(phantom_ct(noise_hu=5.0, seed=5).volume, tmp_path))
+    another = PhantomPatient(name="PHANTOM^ANOTHER")  # and so another study
+    site = make_site(write_dicom_series(phantom_ct(noise_hu=5.0, seed=5).volume, tmp_path, patient=another))
     orthanc = site.orthanc
     with site.service() as service:
         until(lambda: site.position() >= 0, "the log is followed")

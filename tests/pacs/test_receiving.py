@@ -25,7 +25,7 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.pacs.config import Listener
-from app.pacs.errors import FailureReason
+from app.pacs.errors import FailureReason, ListenerUnavailable
 from app.pacs.listener import listening
 from app.pacs.shelf import OPEN
 from app.phantom.dicom_series import CTImageStorage
@@ -170,6 +170,9 @@ def test_without_a_configuration_there_is_no_such_resource(tmp_path: Path) -> No
     with client_with(tmp_path, None) as client:
         for answer in (client.post("/dicom-web/studies", **related([b"x"])), client.get("/v1/jobs/x/pacs")):
             assert (answer.status_code, answer.json()["code"]) == (404, "pacs_not_configured")
+        job = client.post("/v1/jobs", files={"files": ("a.dcm", b"scan")}).json()
+        assert job["links"]["pacs"] is None
+        assert [each["links"]["pacs"] for each in client.get("/v1/jobs").json()["jobs"]] == [None]
 
 
 def test_results_are_sent_to_a_named_pacs_and_to_no_address(client: TestClient) -> None:
@@ -306,7 +309,7 @@ def test_a_port_that_is_taken_is_told(world: PacsWorld) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
-        with pytest.raises(OSError, match="in use"), listener(world, port=holder.getsockname()[1]):
+        with pytest.raises(ListenerUnavailable, match="in use"), listener(world, port=holder.getsockname()[1]):
             pass
 
 

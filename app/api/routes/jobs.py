@@ -138,7 +138,8 @@ async def list_jobs(
     if len(found) > limit:
         asked = request.url.include_query_params(cursor=_cursor(found[limit - 1]))
         following = f"{root_path}/v1/jobs?{asked.query}"
-    return JobList(jobs=[job_status(job, root_path) for job in found[:limit]], next=following)
+    has_pacs = request.app.state.pacs is not None
+    return JobList(jobs=[job_status(job, root_path, has_pacs=has_pacs) for job in found[:limit]], next=following)
 
 
 @router.get(
@@ -251,7 +252,8 @@ async def _accepted(request: Request, desk: JobDesk, job_id: str) -> Response:
 async def _shown(request: Request, desk: JobDesk, job_id: str) -> Response:
     job = await desk.run(desk.jobs.lookup.job, job_id)
     place = await desk.run(desk.jobs.lookup.place, job) if is_live(job) else None
-    status = job_status(job, request.scope.get("root_path", ""), place)
+    has_pacs = request.app.state.pacs is not None
+    status = job_status(job, request.scope.get("root_path", ""), place, has_pacs=has_pacs)
     headers = {"retry-after": str(POLL_AFTER_S)} if is_live(job) else {}
     return Response(status.model_dump_json(), media_type="application/json", headers=headers)
 
