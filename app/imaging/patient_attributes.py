@@ -1,4 +1,4 @@
-"""Age and sex as the headers of a CT say: the only attributes of the patient that are ever read, for risk formulas.
+"""Age and sex as the headers of a CT say, for risk formulas; `app.imaging.visit` reads whose scan it is and of which day.
 
 They are shown to nobody unless the clinical context of the request asks for them.
 """

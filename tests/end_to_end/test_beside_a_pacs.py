@@ -195,7 +195,7 @@ def test_the_boxes_of_the_report_are_those_of_the_answer(analysed: Analysed) -> 
         (shown,) = [one["box_px"] for one in nodule["slices"] if one["sop_instance_uid"] == uid]
         # In DICOM the middle of the first pixel is (0.5, 0.5), in the answer (0, 0).
         found = [*(corners.min(axis=0) - 0.5), *(corners.max(axis=0) - 0.5)]
-        assert found == pytest.approx(shown, abs=1.0)
+        assert found == pytest.approx(shown, abs=0.05)
 
 
 def scoords(item: Dataset) -> Iterator[tuple[str, Any]]:
