@@ -1,4 +1,4 @@
-"""Age and sex as the headers of a CT say, for risk formulas; `app.imaging.visit` reads whose scan it is and of which day.
+"""Age and sex as the headers of a CT say, for risk formulas; `app.imaging.visit` reads whose scan it is and of when.
 
 They are shown to nobody unless the clinical context of the request asks for them.
 """
