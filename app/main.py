@@ -48,6 +48,7 @@ from app.metrics import Metrics
 from app.settings import Settings
 from app.tracing import open_tracing
 from app.upload_folders import process_folder
+from app.web.pages import add_workspace
 
 
 def create_app(
@@ -135,6 +136,7 @@ def create_app(
     ):  # fmt: skip
         app.include_router(resource.router)
     add_front_pages(app, docs=settings.docs)
+    add_workspace(app)
     if settings.docs:
         add_docs(app)
     return app

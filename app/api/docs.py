@@ -54,7 +54,8 @@ def add_front_pages(app: FastAPI, *, docs: bool) -> None:
     @router.get("/")
     async def front(request: Request) -> Response:
         root = request.scope.get("root_path", "")
-        return RedirectResponse(f"{root}{'/docs' if docs else '/v1/capabilities'}")
+        wants_page = "text/html" in request.headers.get("accept", "")
+        return RedirectResponse(f"{root}{'/workspace/' if wants_page else '/docs' if docs else '/v1/capabilities'}")
 
     router.add_api_route("/problems", _problems_page, methods=["GET"])
     app.include_router(router)

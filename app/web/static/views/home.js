@@ -1,0 +1,4 @@
+export function mount(root, { strings }) {
+  root.textContent = strings.disclaimer;
+  return () => {};
+}
