@@ -5,6 +5,9 @@ Its own recovery is not: it waits for a process of the same name to come back, o
 none will. Here the ledger knows which workers live, and gives a dead worker's jobs a new ticket.
 
 DBOS keeps one instance in each process; so does this.
+
+Nothing is unpickled: DBOS reads a row in the format that the row itself names, and one of those is pickle, so whoever
+can write to the database could run code in a worker. Tickets are written as JSON and carry no arguments.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig
+from dbos._serialization import DBOSDefaultSerializer, DBOSPortableJSON
 
 from app.jobs.database import Database
 from app.jobs.queue import Handle, Ticket
@@ -45,9 +49,14 @@ class DbosQueue:
         logger.setLevel(logging.ERROR)
         self._url = database.url
         self._consuming = False
+        _read_no_pickles()
         DBOS.migrate(self._url)
         self._client = DBOSClient(
-            system_database_url=self._url, application_name=_NAME, retry_connection_errors=False, lazy=True
+            system_database_url=self._url,
+            application_name=_NAME,
+            serializer=DBOSPortableJSON,
+            retry_connection_errors=False,
+            lazy=True,
         )
 
     def submit(self, connection: sa.Connection, ticket: Ticket, delay_s: float = 0.0) -> None:
@@ -99,6 +108,7 @@ class DbosQueue:
             "application_version": _VERSION,
             "log_level": "ERROR",
             "run_migrations": False,
+            "serializer": DBOSPortableJSON,
         }
         DBOS(config=config)
         DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=None)(run_ticket)
@@ -114,3 +124,12 @@ class DbosQueue:
             self._consuming = False
             DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=math.ceil(patience_s))
         self._client.destroy()
+
+
+def _read_no_pickles() -> None:
+    """A row of an older release is pickled, and says nothing: what it held is not looked at."""
+    DBOSDefaultSerializer.deserialize = _no_arguments  # type: ignore[method-assign]
+
+
+def _no_arguments(_pickled: str) -> dict[str, Any]:
+    return {"args": (), "kwargs": {}}
