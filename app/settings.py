@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.imaging.read_options import ReadLimits
+from app.inference.signature import parse_public_key
 
 PREFIX = "LUNGNODULE_"
 
@@ -54,6 +55,11 @@ class Settings(BaseSettings):
         min_length=1,
         description="Models to load at the start, comma-separated, as name (newest version) or name:version; the first "
         "is the default until one is activated.",
+    )
+    model_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Public keys of minisign, comma-separated: with any, only models whose manifest one of them signed "
+        "are loaded.",
     )
     max_loaded_models: int = Field(
         default=2, ge=1, description="Models kept in memory; more only while more are in use at once."
@@ -143,10 +149,17 @@ class Settings(BaseSettings):
         default_factory=ReadLimits, description="Limits of the reader, e.g. LUNGNODULE_READ__MAX_SLICES."
     )
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "model_keys", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("model_keys")
+    @classmethod
+    def _keys_of_minisign(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for key in value:
+            parse_public_key(key)
+        return value
 
     @field_validator("database_url")
     @classmethod

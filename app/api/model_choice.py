@@ -11,6 +11,7 @@ from app.imaging.errors import LungNoduleError, ModelError, OptionError
 from app.inference.findings import ModelIdentity
 from app.inference.model_registry import KnownModel, ModelRegistry, StoreSource
 from app.inference.network import SessionOptions
+from app.inference.signature import parse_public_key
 from app.jobs.activation import Activations
 from app.jobs.records import DatabaseUnavailable
 from app.jobs.rows import Who
@@ -173,7 +174,8 @@ def store_source(settings: Settings) -> StoreSource:
         require_gpu=settings.require_gpu,
         tensorrt_cache=settings.tensorrt_cache,
     )
-    return StoreSource(settings.model_store, session, settings.precision)
+    keys = tuple(map(parse_public_key, settings.model_keys))
+    return StoreSource(settings.model_store, session, settings.precision, keys)
 
 
 def find_wanted(registry: ModelRegistry, wanted: str) -> KnownModel:

@@ -28,6 +28,7 @@ from app.inference.model_store import (
     warm_up,
 )
 from app.inference.network import SessionOptions
+from app.inference.signature import PublicKey, require_signature
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,14 @@ class StoreSource:
         Holds ``<name>/<version>/manifest.json``.
     session, precision
         How networks are opened: `load_model`.
+    keys
+        Of those who may sign models; without any, a signature is not asked for.
     """
 
     store: Path
     session: SessionOptions
     precision: str
+    keys: tuple[PublicKey, ...] = ()
 
     def folders(self) -> list[ModelFolder]:
         """See `ModelSource`."""
@@ -94,6 +98,7 @@ class StoreSource:
                 code="manifest_misplaced",
                 values={"file": str(path), "name": manifest.name, "version": manifest.version},
             )
+        self._expect_signed(folder, sha256)
         return KnownModel(folder, manifest, ModelIdentity(manifest.name, manifest.version, sha256))
 
     def verify(self, folder: ModelFolder) -> None:
@@ -103,8 +108,17 @@ class StoreSource:
     def load(self, folder: ModelFolder) -> LoadedModel:
         """See `ModelSource`."""
         model = load_model(folder.path, self.session, self.precision)
+        self._expect_signed(folder, model.identity.sha256)
         warm_up(model)
         return model
+
+    def _expect_signed(self, folder: ModelFolder, sha256: str) -> None:
+        """What was read is what was signed, even if the file changes meanwhile."""
+        path = folder.path / "manifest.json"
+        if self.keys and require_signature(path, self.keys) != sha256:
+            raise ModelError(
+                f"{path} changed while it was read. Try again.", code="hash_mismatch", values={"file": str(path)}
+            )
 
 
 @dataclass

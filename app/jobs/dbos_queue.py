@@ -128,7 +128,7 @@ class DbosQueue:
 
 def _read_no_pickles() -> None:
     """A row of an older release is pickled, and says nothing: what it held is not looked at."""
-    DBOSDefaultSerializer.deserialize = _no_arguments  # type: ignore[method-assign]
+    DBOSDefaultSerializer.deserialize = _no_arguments  # type: ignore[assignment, method-assign]
 
 
 def _no_arguments(_pickled: str) -> dict[str, Any]:
