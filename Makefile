@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(UPGRADE)
 
-.PHONY: help demo test check format bench lock image-check venv venv-dev clean
+.PHONY: help demo test check format bench sbom lock image-check venv venv-dev clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ bench: venv-dev ## speed and memory beside the alternatives, some 12 minutes; do
 
 image-check: ## build the image from a debootstrapped base and try it (root; Debian's buildah and debootstrap)
 	deploy/image_check.sh
+
+sbom: venv-dev ## what the service is made of: build/sbom.cdx.json (CycloneDX) and build/licences.md
+	TOOLS=$(BIN) deploy/sbom.sh
 
 lock: venv-dev ## resolve requirements/*.lock anew; UPGRADE=--upgrade moves to the newest versions
 	$(LOCK) pyproject.toml requirements/build.in -c requirements/constraints.in -o requirements/service.lock
