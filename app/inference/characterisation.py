@@ -30,7 +30,7 @@ class CharacterisedNodule:
     """A candidate above the operating point, with its outline."""
 
     probability: float
-    malignancy_probability: float
+    malignancy_probability: float | None
     attributes: dict[str, float]
     mask: NoduleMask
     center_lps_mm: Point
@@ -55,7 +55,7 @@ class _Verdict:
 
     candidate: Candidate
     probability: float
-    malignancy_probability: float
+    malignancy_probability: float | None
     attributes: dict[str, float]
 
 
@@ -115,11 +115,23 @@ def malignancy_at(volume: CtVolume, centers_lps_mm: Sequence[Point], model: Load
         Points (x, y, z) in it, patient LPS mm.
     model
         Its characteriser and crop spec.
+
+    Raises
+    ------
+    ModelError
+        ``no_malignancy`` when the model does not judge it.
     """
     judged: list[float] = []
     for start in range(0, len(centers_lps_mm), BATCH):
         crops = sample_crops(volume, centers_lps_mm[start : start + BATCH], model.manifest.characteriser.crop)
-        judged += map(float, ask_characteriser(model.judge, crops)["malignancy_probability"])
+        said = ask_characteriser(model.judge, crops)
+        if "malignancy_probability" not in said:
+            raise ModelError(
+                f"{model.identity.name} {model.identity.version} does not judge malignancy; choose another model.",
+                code="no_malignancy",
+                values={"model": f"{model.identity.name}:{model.identity.version}"},
+            )
+        judged += map(float, said["malignancy_probability"])
     return judged
 
 

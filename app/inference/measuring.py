@@ -55,7 +55,7 @@ def measured(identifier: str, found: CharacterisedNodule, chest: Chest, malignan
         id=identifier,
         probability=found.probability,
         malignancy_probability=found.malignancy_probability,
-        label="malignant" if found.malignancy_probability >= malignancy_threshold else "benign",
+        label=_label(found.malignancy_probability, malignancy_threshold),
         diameter_mm=axes.mean_mm,
         long_axis_mm=axes.long_mm,
         short_axis_mm=axes.short_mm,
@@ -79,3 +79,9 @@ def measured(identifier: str, found: CharacterisedNodule, chest: Chest, malignan
         signs=signs,
         location=locate(mask, found.center_lps_mm, side, chest.surface, whole_lungs=chest.whole_lungs),
     )
+
+
+def _label(malignancy_probability: float | None, threshold: float) -> str | None:
+    if malignancy_probability is None:
+        return None
+    return "malignant" if malignancy_probability >= threshold else "benign"
