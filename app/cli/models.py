@@ -137,7 +137,7 @@ def _described(manifest: ModelManifest) -> str:
         f"  trained        {made.created} from {made.code[:12]}, config {made.config}",
         f"  data           {', '.join(made.data)} ({made.data_licence})",
         f"  spacing        {manifest.preprocessing.spacing_mm:g} mm",
-        f"  malignancy     {manifest.malignancy.meaning}",
+        f"  malignancy     {manifest.malignancy.meaning if manifest.malignancy else 'not judged'}",
         "  operating points",
     ]
     for name, point in manifest.operating_points.items():

@@ -71,7 +71,8 @@ def measured(identifier: str, found: CharacterisedNodule, chest: Chest, malignan
         kind=kind,
         is_spiculated=is_spiculated(found.attributes),
         long_axis_3d_mm=measurements.long_axis_3d_mm(mask),
-        volume_interval_mm3=volume_interval_mm3(mask),
+        # A sphere of the detector is no outline: how far its volume is off, nobody measured.
+        volume_interval_mm3=None if mask.probability is None else volume_interval_mm3(mask),
         solid_diameter_mm=measurements.axes_mm(solid).mean_mm if solid is not None else None,
         min_hu=hu.min_hu,
         max_hu=hu.max_hu,

@@ -23,6 +23,8 @@ from app.inference.measuring import Chest, measured
 from app.inference.model_registry import KnownModel
 from app.inference.model_store import LoadedModel
 
+NO_MALIGNANCY = "This model does not judge malignancy."
+
 
 @dataclass(frozen=True)
 class AnalysisOptions:
@@ -126,7 +128,7 @@ def choose_operating_point(model: LoadedModel | KnownModel, name: str | None) ->
 def _analyse(
     volume: CtVolume, acceptance: AcceptanceReport, model: LoadedModel, options: AnalysisOptions, clock: _Clock
 ) -> Findings:
-    operating_point = choose_operating_point(model, options.operating_point)
+    operating_point, malignancy = choose_operating_point(model, options.operating_point), model.manifest.malignancy
     with clock.stage("lungs"):
         lungs = segment_lungs(volume)
     with clock.stage("prepare"):
@@ -141,7 +143,7 @@ def _analyse(
         coverage = coverage_warnings(lungs, volume)
         chest = Chest(volume, lungs, whole_lungs=not coverage)
         nodules = tuple(
-            measured(f"nodule-{number}", nodule, chest, model.manifest.malignancy.threshold)
+            measured(f"nodule-{number}", nodule, chest, malignancy.threshold if malignancy else 1.0)
             for number, nodule in enumerate(found.nodules, start=1)
         )
     return Findings(
@@ -152,7 +154,7 @@ def _analyse(
         model=model.identity,
         execution_provider=model.execution_provider,
         operating_point=operating_point,
-        malignancy_meaning=model.manifest.malignancy.meaning,
+        malignancy_meaning=malignancy.meaning if malignancy else NO_MALIGNANCY,
         timings_s=clock.timings_s(),
         warnings=(*model.notices, *coverage, *found.notices),
         precision=model.precision,
