@@ -23,6 +23,8 @@ from app.inference.measuring import Chest, measured
 from app.inference.model_registry import KnownModel
 from app.inference.model_store import LoadedModel
 
+EVERY_CANDIDATE = "every-candidate"
+"""The operating point that evaluation runs at; no model names one so."""
 NO_MALIGNANCY = "This model does not judge malignancy."
 
 
@@ -36,6 +38,9 @@ class AnalysisOptions:
         Which series, limits, repairs.
     operating_point
         Name in the model's manifest; None takes its default.
+    least_probability
+        Report from this final probability on, whatever the operating point; for evaluation, which needs every
+        candidate. The answer then names the operating point `every-candidate`.
     threads
         For resampling. The networks' threads are set when the model is loaded.
     detector_memory_mib
@@ -48,6 +53,7 @@ class AnalysisOptions:
 
     read: ReadOptions = field(default_factory=ReadOptions)
     operating_point: str | None = None
+    least_probability: float | None = None
     threads: int = 2
     detector_memory_mib: float | None = None
     detector_max_voxels: int | None = None
@@ -129,6 +135,8 @@ def _analyse(
     volume: CtVolume, acceptance: AcceptanceReport, model: LoadedModel, options: AnalysisOptions, clock: _Clock
 ) -> Findings:
     operating_point, malignancy = choose_operating_point(model, options.operating_point), model.manifest.malignancy
+    if options.least_probability is not None:
+        operating_point = OperatingPoint(EVERY_CANDIDATE, options.least_probability)
     with clock.stage("lungs"):
         lungs = segment_lungs(volume)
     with clock.stage("prepare"):
