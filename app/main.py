@@ -35,6 +35,7 @@ from app.api.routes import (
     job_results,
     jobs,
     models,
+    open_inference,
     predict,
     risk,
 )
@@ -132,6 +133,7 @@ def create_app(
         app.add_exception_handler(error, problem_response)
     for resource in (
         predict, risk, jobs, batches, job_results, job_documents, job_events, explanations, job_pacs, dicom_web, models,
+        open_inference,
         capabilities, health,
     ):  # fmt: skip
         app.include_router(resource.router)

@@ -56,10 +56,16 @@ class Settings(BaseSettings):
         description="Models to load at the start, comma-separated, as name (newest version) or name:version; the first "
         "is the default until one is activated.",
     )
+<<<<<<< HEAD
     model_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Public keys of minisign, comma-separated: with any, only models whose manifest one of them signed "
         "are loaded.",
+=======
+    shadow_model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*(:[0-9A-Za-z.+-]+)?$")] | None = Field(
+        default=None,
+        description="name or name:version of a model that analyses each scan again after its answer; only counted.",
+>>>>>>> models
     )
     max_loaded_models: int = Field(
         default=2, ge=1, description="Models kept in memory; more only while more are in use at once."
@@ -139,6 +145,9 @@ class Settings(BaseSettings):
 
     max_request_bytes: int = Field(default=2 * GIB, ge=1, description="Largest request body, in bytes.")
     max_files: int = Field(default=5000, ge=1, description="Most files in one request.")
+    max_inference_bytes: int = Field(
+        default=256 * MIB, ge=1, description="Largest request body of the networks' own endpoints (/v2), in bytes."
+    )
     upload_timeout_s: float = Field(default=300.0, gt=0, description="Longest wait for a request body, in seconds.")
     upload_grace_s: float = Field(default=10.0, gt=0, description="Seconds before the least rate counts.")
     min_upload_bytes_per_s: float = Field(

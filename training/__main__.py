@@ -19,13 +19,13 @@ from pathlib import Path
 
 import torch
 
+from app.evaluation.reference import Luna16Error
 from training import submission
 from training.checkpoint import ResumeError
 from training.config import TrainingConfig, load_config
 from training.evaluate import evaluate
 from training.export import export
 from training.lidc import LidcError
-from training.luna16 import Luna16Error
 from training.luna16_evaluation import evaluate_luna16
 from training.luna16_run import describe, prepare_luna16
 from training.prepare import load_background, prepare

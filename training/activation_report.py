@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
+from app.evaluation.estimates import Estimate, area_under_roc, percentile_interval, resamples
 from training.compare_activations import (
     ACTIVATIONS,
     BASELINE,
@@ -29,7 +30,6 @@ from training.compare_activations import (
     scores_path,
     study_split,
 )
-from training.metrics import Estimate, area_under_roc, percentile_interval, resamples
 
 N_BOOTSTRAPS = 400
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from app.evaluation.estimates import N_BOOTSTRAPS, Estimate, bootstrap
 from app.inference.boxes import Boxes, iou
-from training.metrics import N_BOOTSTRAPS, Estimate, FloatArray, bootstrap
+from training.metrics import FloatArray
 
 
 @dataclass(frozen=True)

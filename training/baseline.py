@@ -28,6 +28,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from app.evaluation.estimates import Estimate
+from app.evaluation.froc import Mark
+from app.evaluation.submission import COLUMNS
 from app.imaging.lungs import segment_lungs
 from app.imaging.preprocessing import CropSpec, PreprocessingSpec, preprocess, sample_crops
 from app.imaging.reading import read_ct
@@ -36,12 +39,10 @@ from training.compare_activations import small_cnn
 from training.config import TrainingConfig, load_config
 from training.crop_augmentation import middle, random_views
 from training.crops import CandidatePatches
-from training.froc import Mark
 from training.log_candidates import BlobSpec, find_blobs
-from training.metrics import Estimate, auroc
+from training.metrics import auroc
 from training.prepare import prepare
 from training.splits import Split, assert_no_leak
-from training.submission import COLUMNS
 
 SCORED_AT_ONCE = 256
 SLICE_OFFSETS_MM = (-1.5, 0.0, 1.5)

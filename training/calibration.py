@@ -14,7 +14,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
-from training.metrics import N_BOOTSTRAPS, Estimate, bootstrap, proportion
+from app.evaluation.estimates import N_BOOTSTRAPS, Estimate, bootstrap
+from training.metrics import proportion
 
 FloatArray = NDArray[np.float64]
 

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from app.evaluation.estimates import Estimate, area_under_roc, bootstrap
 from training.calibration import expected_calibration_error
 from training.characteriser_scores import MASK_SHIFTS, NoduleScores, PatchScores
 from training.config import DataConfig
-from training.metrics import Estimate, area_under_roc, auroc, bootstrap, proportion
+from training.metrics import auroc, proportion
 from training.served import Calibration
 
 FloatArray = NDArray[np.float64]

@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from app.evaluation.estimates import area_under_roc
 from training.crops import join_annotations
-from training.metrics import area_under_roc
 from training.splits import Split, split_patients
 
 log = logging.getLogger(__name__)

@@ -22,6 +22,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from app.evaluation.froc import Mark
+from app.evaluation.reference import Luna16Error
 from app.imaging.acceptance import AcceptanceReport, SeriesSummary
 from app.imaging.errors import LungNoduleError
 from app.imaging.volume import CtVolume
@@ -34,10 +36,8 @@ from training.checkpoint import commit
 from training.comparison_report import BASELINE, MODEL, Comparison, RealTrial, write_comparison
 from training.config import TrainingConfig, load_config
 from training.detection_evaluation import EVERY_CANDIDATE, ScanTrial, marks_of
-from training.froc import Mark
 from training.inserted_scans import inserted_scan
 from training.lidc import LidcError
-from training.luna16 import Luna16Error
 from training.lung_background import Background, Finding
 from training.lung_evaluation import NODULES_EACH, POPULATIONS
 from training.nodule_bank import NoduleBank

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from app.evaluation.estimates import Estimate, PairedDifference, paired_bootstrap
+from app.evaluation.froc import FP_RATES, Events, FloatArray, FrocResult, Mark
+from app.evaluation.reference import Point
 from training.baseline import Baseline
 from training.detection_evaluation import SIZE_BANDS_MM, ScanTrial, found_at, froc_of
-from training.froc import FP_RATES, Events, FloatArray, FrocResult, Mark
-from training.luna16 import Point
-from training.metrics import Estimate, PairedDifference, paired_bootstrap
 from training.nodule_bank import NoduleBank
 from training.plots import froc_plot
 

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from app.evaluation.estimates import Estimate
+from app.evaluation.froc import FrocResult, Mark, ScanOutcome, froc, scan_outcomes
+from app.evaluation.reference import Annotation, Reference
 from app.imaging.acceptance import AcceptanceReport, SeriesSummary
 from app.imaging.volume import CtVolume
 from app.inference.findings import Findings
 from app.inference.model_store import LoadedModel
 from app.inference.pipeline import AnalysisOptions, analyse_volume
-from training.froc import FrocResult, Mark, ScanOutcome, froc, scan_outcomes
 from training.inserted_scans import TrueNodule, inserted_scan
-from training.luna16 import Annotation, Reference
 from training.lung_background import Background, Finding
-from training.metrics import Estimate, proportion
+from training.metrics import proportion
 from training.nodule_bank import NoduleBank
 
 EVERY_CANDIDATE = "every-candidate"

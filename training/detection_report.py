@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from app.evaluation.estimates import Estimate
+from app.evaluation.froc import FP_RATES, FrocResult
+from app.evaluation.node21 import node21_score
 from training.detection_evaluation import SIZE_BANDS_MM, ScanTrial, found_at, froc_of, outcomes_of
 from training.evaluate_report import Picture, Section, Table, estimates_table
 from training.evaluation_result import Evaluation
-from training.froc import FP_RATES, FrocResult
 from training.lung_evaluation import LungTrials
 from training.mark_pictures import IRRELEVANT, what_is_marked
-from training.metrics import Estimate
-from training.node21 import node21_score
 from training.plots import froc_plot, sensitivity_plot
 
 AT_FP_PER_SCAN = 1.0

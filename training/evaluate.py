@@ -13,6 +13,7 @@ from itertools import chain
 
 import numpy as np
 
+from app.evaluation.estimates import Estimate, bootstrap
 from app.inference.manifest import Metric
 from training.characteriser_evaluation import (
     JudgedNodules,
@@ -32,7 +33,6 @@ from training.evaluation_report import write_evaluation_report
 from training.evaluation_result import Evaluation
 from training.export import load_characteriser
 from training.lung_evaluation import LungTrials, candidate_tables, decide_on_tables, try_lungs
-from training.metrics import Estimate, bootstrap
 from training.mixture import CandidateTable
 from training.prepare import Prepared, prepare
 from training.served import Calibration, ServedCharacteriser

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from training.froc import FP_RATES, FrocResult, NoduleOutcome
-from training.luna16 import Annotation
-from training.metrics import Estimate, proportion
-from training.node21 import Node21Score
+from app.evaluation.estimates import Estimate
+from app.evaluation.froc import FP_RATES, FrocResult, NoduleOutcome
+from app.evaluation.node21 import Node21Score
+from app.evaluation.reference import Annotation
+from training.metrics import proportion
 from training.plots import froc_plot, roc_plot, sensitivity_plot
 
 DISCLAIMER = "Research use only. Not for diagnosis."

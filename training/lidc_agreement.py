@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from app.evaluation.reference import Annotation, Luna16Error, Point, Reference, published_file, read_reference
 from training.consensus import group_outlines, reader_masks
 from training.lidc import FloatArray, LidcNodule, LidcScan, database_path, read_scans
-from training.luna16 import Annotation, Luna16Error, Point, Reference, published_file, read_reference
 from training.metrics import BlandAltman, bland_altman
 
 FIT_TOLERANCE_MM = 1.0

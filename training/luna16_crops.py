@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from app.evaluation.reference import Luna16Error
 from app.imaging.volume import Grid
 from training.config import TrainingConfig
 from training.insertion import populate
-from training.luna16 import Luna16Error
 from training.luna16_scans import LearningScan
 from training.lung_background import FINDING_MARGIN_MM, VESSEL_HU, Background, Finding, distance_to_findings
 from training.nodule_bank import NoduleBank

@@ -7,7 +7,6 @@ subset that it is judged on.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import sys
@@ -20,6 +19,10 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from app.evaluation.estimates import Estimate
+from app.evaluation.froc import FP_RATES, FrocResult, Mark, froc
+from app.evaluation.reference import Annotation, Luna16Error, Reference
+from app.evaluation.submission import read_submission, write_submission
 from app.imaging.errors import ScanError
 from app.inference.manifest import Metric, OperatingPointEntry
 from app.inference.model_store import LoadedModel, load_model
@@ -32,18 +35,15 @@ from training.crop_augmentation import middle
 from training.decisions import Decisions, read_decisions, write_decisions
 from training.detection_evaluation import EVERY_CANDIDATE, try_scan
 from training.export import export_model, load_characteriser
-from training.froc import FP_RATES, FrocResult, Mark, froc
 from training.inserted_scans import TrueNodule
-from training.luna16 import Annotation, Luna16Case, Luna16Error, Reference
+from training.luna16 import Luna16Case
 from training.luna16_run import Parts, luna16_cases, parts_of_fold, second_stage_data
 from training.luna16_scans import read_image
 from training.lung_background import Finding
 from training.lung_evaluation import LOWEST_PROBABILITY, LOWEST_SCORE, decide_on_tables
-from training.metrics import Estimate
 from training.mixture import tabulate
 from training.served import Calibration, ServedCharacteriser
 from training.splits import Split
-from training.submission import COLUMNS, read_submission
 from training.train import fold_folder
 
 LEAST_EACH = 10
@@ -79,14 +79,6 @@ def evaluate_luna16(config: TrainingConfig, *, fold: int) -> Decisions:
         interval = "" if metric.ci95 is None else f" ({metric.ci95[0]:.3f} to {metric.ci95[1]:.3f})"
         sys.stdout.write(f"{metric.name}: {metric.value:.3f}{interval}, n = {metric.n}, {metric.data}\n")
     return decisions
-
-
-def write_submission(path: Path, marks: Iterable[Mark]) -> None:
-    """LUNA16's format: one mark to a line, world coordinates in mm as the ``.mhd`` has them."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(COLUMNS)
-        rows.writerows((mark.series_uid, *mark.center_lps_mm, mark.probability) for mark in marks)
 
 
 def reference_of(cases: Sequence[Luna16Case]) -> Reference:

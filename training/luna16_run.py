@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from app.evaluation.reference import Luna16Error
 from training.characteriser import Characteriser
 from training.config import TrainingConfig
 from training.detector import Detector
 from training.lidc import LidcScan, patient_of_series, read_scans
-from training.luna16 import Luna16Case, Luna16Error, find_cases
+from training.luna16 import Luna16Case, find_cases
 from training.luna16_crops import Luna16Crops
 from training.luna16_scans import cache_scan, facts_path, load_scan, read_image
 from training.luna16_second_stage import SecondStageData, bank_of, cache_crops, crops_path, load_crops

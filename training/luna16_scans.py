@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from app.evaluation.reference import Annotation, Luna16Error
 from app.imaging.errors import NotChestCt, ScanError
 from app.imaging.lungs import LEFT, RIGHT, WORKING_SPACING_MM, LungMask, segment_lungs
 from app.imaging.preprocessing import PreprocessingSpec, preprocess
 from app.imaging.reading import read_ct
 from app.imaging.volume import CtVolume, Grid, canonical
-from training.luna16 import Annotation, Luna16Case, Luna16Error
+from training.luna16 import Luna16Case
 from training.lung_background import VESSEL_HU, NoiseModel, estimate_noise
 
 LUNG_POINTS = 4096

@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from app.evaluation.reference import Luna16Error
 from app.imaging.preprocessing import CropSpec, sample_crops
 from app.imaging.volume import CtVolume
 from training.consensus import group_outlines, reader_masks
 from training.crops import CACHE_SIZE_PX, CandidatePatches
 from training.inserted_stacks import BEYOND_MM, InsertedStacks
 from training.lidc import LidcError, LidcNodule, LidcScan
-from training.luna16 import Luna16Case, Luna16Error
+from training.luna16 import Luna16Case
 from training.luna16_scans import centers_lps_mm, false_candidates_lps_mm, hits
 from training.nodule_bank import MAX_DIAMETER_MM, MIN_READERS, NoduleBank
 from training.nodule_blocks import nodule_from_stack, nodule_kind

@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from app.evaluation.froc import Mark
+from app.evaluation.reference import Point
 from app.imaging.reading import read_ct
 from app.imaging.volume import CtVolume
 from training.config import TrainingConfig
 from training.detection_evaluation import ScanTrial
 from training.evaluation_result import Evaluation
-from training.froc import Mark
-from training.luna16 import Point
 from training.lung_evaluation import LungTrials
 from training.plots import grey_png
 

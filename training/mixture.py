@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from app.evaluation.froc import FP_RATES
 from app.imaging.lungs import segment_lungs
 from app.imaging.preprocessing import preprocess, sample_crops
 from app.imaging.volume import CtVolume
 from app.inference.detection import detect
 from app.inference.model_store import LoadedModel
-from training.froc import FP_RATES
 from training.inserted_scans import TrueNodule
 from training.lung_background import Finding
 

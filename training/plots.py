@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_curve
 
+from app.evaluation.estimates import Estimate
+from app.evaluation.froc import FP_RATES, Band, Curve
 from training.calibration import ReliabilityBin
-from training.froc import FP_RATES, Band, Curve
-from training.metrics import BlandAltman, Estimate
+from training.metrics import BlandAltman
 
 _BLUE, _GREY = "tab:blue", "0.6"
 _GREY_LEVELS = (64, 32, 16, 8, 4)

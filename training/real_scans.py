@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app.evaluation.reference import Annotation, Luna16Error, Point, read_annotations
 from app.imaging.reading import read_ct
 from app.imaging.volume import CtVolume
 from training.config import TrainingConfig
@@ -15,7 +16,6 @@ from training.consensus import group_outlines
 from training.inserted_scans import TrueNodule
 from training.lidc import LidcScan, read_scans
 from training.lidc_agreement import fit_frame, measure
-from training.luna16 import Annotation, Luna16Error, Point, read_annotations
 from training.lung_background import Finding, lidc_series_uid
 
 MIN_READERS, MIN_DIAMETER_MM = 2, 3.0

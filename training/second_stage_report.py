@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from app.evaluation.estimates import Estimate, bootstrap
 from training.calibration import reliability_bins
 from training.characteriser_evaluation import (
     BoolArray,
@@ -17,7 +18,7 @@ from training.characteriser_evaluation import (
 )
 from training.detection_evaluation import SIZE_BANDS_MM
 from training.evaluate_report import Picture, Section, Table, estimates_table
-from training.metrics import Estimate, bland_altman, bootstrap
+from training.metrics import bland_altman
 from training.plots import bland_altman_plot, overlap_plot, reliability_plot, roc_plot
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from app.evaluation.estimates import area_under_roc
 from app.imaging.preprocessing import CropSpec, sample_crops
 from app.imaging.volume import CtVolume, PreparedVolume
 from app.inference.characterisation import mixed_probability
@@ -22,7 +23,7 @@ from app.inference.model_store import LoadedModel
 from training.config import DataConfig, TrainingConfig
 from training.insertion import populate
 from training.lung_background import Background
-from training.metrics import area_under_roc, dice
+from training.metrics import dice
 from training.nodule_bank import NoduleBank
 from training.nodule_stacks import READERS
 from training.prepare import Prepared, load_background

@@ -38,6 +38,12 @@ class NotFound(LungNoduleError):
     default_code = "not_found"
 
 
+class InvalidInference(LungNoduleError):
+    """A request for a network itself that does not fit the protocol or the network."""
+
+    default_code = "invalid_inference"
+
+
 class NotReady(LungNoduleError):
     """The service cannot take work now."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fastapi.exceptions import RequestValidationError
 
-from app.api.errors import AnalysisTimeout, EmptyUpload, NotFound, NotReady
+from app.api.errors import AnalysisTimeout, EmptyUpload, InvalidInference, NotFound, NotReady
 from app.api.model_choice import ActivationRefused, IntakeOnly
 from app.api.waiting_line import LineFull
 from app.imaging import errors
@@ -119,6 +119,9 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
     ),
     NotFound: _NOT_FOUND,
     PacsNotConfigured: _NOT_FOUND,
+    InvalidInference: ProblemKind(
+        "invalid_inference", 400, "Tensors do not fit", "GET /v2/models/{name} tells names, types and shapes."
+    ),
     NotReady: _NOT_READY,
     IntakeOnly: ProblemKind(
         "intake_only", 501, "Analyses are made elsewhere", "Send the scan to /v1/jobs; a worker will answer it."

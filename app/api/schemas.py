@@ -159,10 +159,13 @@ class Nodule(_Answer):
 
     id: str = Field(description="Identifier within this answer.")
     probability: Probability = Field(description="That this is a nodule, 0 to 1.")
-    malignancy_probability: Probability = Field(
-        description="That the nodule is malignant, 0 to 1, in the sense of malignancy_meaning."
+    malignancy_probability: Probability | None = Field(
+        description="That the nodule is malignant, 0 to 1, in the sense of malignancy_meaning; null where the model "
+        "does not judge it."
     )
-    label: Label = Field(description="malignancy_probability against the model's threshold.")
+    label: Label | None = Field(
+        description="malignancy_probability against the model's threshold; null where the former is."
+    )
     diameter_mm: Millimetres = Field(description="Mean of long and short axis, in mm.", ge=0)
     long_axis_mm: Millimetres = Field(description="Longest extent in the axial slice of largest area, in mm.", ge=0)
     short_axis_mm: Millimetres = Field(description="Longest extent across the long axis, same slice, in mm.", ge=0)
@@ -300,7 +303,7 @@ def _nodule(nodule: found.Nodule) -> Nodule:
         id=nodule.id,
         probability=nodule.probability,
         malignancy_probability=nodule.malignancy_probability,
-        label=cast("Label", nodule.label),
+        label=cast("Label | None", nodule.label),
         diameter_mm=nodule.diameter_mm,
         long_axis_mm=nodule.long_axis_mm,
         short_axis_mm=nodule.short_axis_mm,

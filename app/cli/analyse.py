@@ -218,7 +218,7 @@ def _print_table(findings: Findings) -> None:
         table.add_row(
             nodule.id,
             f"{nodule.probability:.2f}",
-            f"{nodule.malignancy_probability:.2f} {nodule.label}",
+            _malignancy(nodule),
             (nodule.kind or "-").replace("_", "-"),
             f"{nodule.diameter_mm:.1f} mm",
             f"{nodule.volume_mm3:.0f} mm³",
@@ -248,6 +248,10 @@ def _title(findings: Findings) -> str:
     chosen = findings.acceptance.chosen
     series = f", series {chosen.series_instance_uid}" if chosen.series_instance_uid else ""
     return f"{count or 'No'} nodule{'' if count == 1 else 's'} in {chosen.slice_count} slices{series}"
+
+
+def _malignancy(nodule: Nodule) -> str:
+    return "-" if nodule.malignancy_probability is None else f"{nodule.malignancy_probability:.2f} {nodule.label}"
 
 
 def _place(nodule: Nodule) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli import evaluation
 from app.cli.exits import EXIT_CODES_HELP, ExitCode, errors_in_one_line
 from app.cli.setup import find_named_model, quiet_libraries, settings_with
 
@@ -17,15 +18,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def command_group() -> typer.Typer:
-    """`models list`, `show`, `verify`, `activate`, `deactivate`."""
+    """`models list`, `show`, `verify`, `activate`, `deactivate`, `evaluate`, `compare`."""
     group = typer.Typer(
-        help="List, show, verify and choose the models of the store (LUNGNODULE_MODEL_STORE).", no_args_is_help=True
+        help="List, show, verify, choose, evaluate and compare the models of the store (LUNGNODULE_MODEL_STORE).",
+        no_args_is_help=True,
     )
     group.command("list", epilog=EXIT_CODES_HELP)(list_)
     group.command("show", epilog=EXIT_CODES_HELP)(show)
     group.command("verify", epilog=EXIT_CODES_HELP)(verify)
     group.command("activate", epilog=EXIT_CODES_HELP)(activate)
     group.command("deactivate", epilog=EXIT_CODES_HELP)(deactivate)
+    group.command("evaluate", epilog=EXIT_CODES_HELP)(evaluation.evaluate)
+    group.command("compare", epilog=EXIT_CODES_HELP)(evaluation.compare)
     return group
 
 
@@ -137,7 +141,7 @@ def _described(manifest: ModelManifest) -> str:
         f"  trained        {made.created} from {made.code[:12]}, config {made.config}",
         f"  data           {', '.join(made.data)} ({made.data_licence})",
         f"  spacing        {manifest.preprocessing.spacing_mm:g} mm",
-        f"  malignancy     {manifest.malignancy.meaning}",
+        f"  malignancy     {manifest.malignancy.meaning if manifest.malignancy else 'not judged'}",
         "  operating points",
     ]
     for name, point in manifest.operating_points.items():

@@ -13,6 +13,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,6 +65,9 @@ class CropSpec(BaseModel):
         description="Where slices are taken, in mm along the slice axis from the candidate; the nearest slice is used.",
     )
     window_hu: tuple[float, float] = Field(default=(-1000.0, 400.0), description="HU mapped linearly to 0..1.")
+    along_z: Literal["nearest", "linear"] = Field(
+        default="nearest", description="The nearest slice of the scan, or a mixture of the two that lie around."
+    )
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ def sample_crops(
     *,
     slice_offsets_mm: tuple[float, ...] | None = None,
 ) -> NDArray[np.float32]:
-    """Axial slices around points: nearest slice along z, bilinear in-plane, windowed to 0..1.
+    """Axial slices around points: nearest slice along z (or linear), bilinear in-plane, windowed to 0..1.
 
     Parameters
     ----------
@@ -196,9 +200,14 @@ def sample_crops(
             _linear_axis(center[1] + pixels / spacing[1], hu.shape[1]),
             _linear_axis(center[2] + pixels / spacing[2], hu.shape[2]),
         )
-        slices = np.clip(np.floor(center[0] + offsets / spacing[0] + 0.5), 0, hu.shape[0] - 1).astype(np.intp)
-        for s, z in enumerate(slices):
-            in_plane.sample(hu[z][in_plane.touched].astype(np.float32), spec.window_hu, out=crops[n, s])
+        at = center[0] + offsets / spacing[0]
+        along_z = _linear_axis(at if spec.along_z == "linear" else np.floor(at + 0.5), hu.shape[0])
+        for s, z in enumerate(along_z.lower):
+            plane = hu[z][in_plane.touched].astype(np.float32)
+            if along_z.weight[s] > 0:
+                above = hu[along_z.upper[s]][in_plane.touched].astype(np.float32)
+                plane = _interpolate(plane, above, along_z.weight[s], out=above)
+            in_plane.sample(plane, spec.window_hu, out=crops[n, s])
     return crops
 
 

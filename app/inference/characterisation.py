@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,11 @@ from app.imaging.errors import ModelError
 from app.imaging.preprocessing import sample_crops
 from app.imaging.volume import CtVolume
 from app.inference.findings import Candidate, NoduleMask, Point
+from app.inference.manifest import AnyCharacteriser, CharacteriserEntry
 from app.inference.measurements import center_lps_mm, volume_mm3
 from app.inference.model_store import LoadedModel
 from app.inference.network import Network
-from app.inference.outlining import outline
+from app.inference.outlining import outline, sphere
 
 _T = TypeVar("_T")
 
@@ -30,7 +31,7 @@ class CharacterisedNodule:
     """A candidate above the operating point, with its outline."""
 
     probability: float
-    malignancy_probability: float
+    malignancy_probability: float | None
     attributes: dict[str, float]
     mask: NoduleMask
     center_lps_mm: Point
@@ -55,7 +56,7 @@ class _Verdict:
 
     candidate: Candidate
     probability: float
-    malignancy_probability: float
+    malignancy_probability: float | None
     attributes: dict[str, float]
 
 
@@ -115,11 +116,23 @@ def malignancy_at(volume: CtVolume, centers_lps_mm: Sequence[Point], model: Load
         Points (x, y, z) in it, patient LPS mm.
     model
         Its characteriser and crop spec.
+
+    Raises
+    ------
+    ModelError
+        ``no_malignancy`` when the model does not judge it.
     """
     judged: list[float] = []
     for start in range(0, len(centers_lps_mm), BATCH):
         crops = sample_crops(volume, centers_lps_mm[start : start + BATCH], model.manifest.characteriser.crop)
-        judged += map(float, ask_characteriser(model.judge, crops)["malignancy_probability"])
+        said = ask_characteriser(model.judge, crops)
+        if "malignancy_probability" not in said:
+            raise ModelError(
+                f"{model.identity.name} {model.identity.version} does not judge malignancy; choose another model.",
+                code="no_malignancy",
+                values={"model": f"{model.identity.name}:{model.identity.version}"},
+            )
+        judged += map(float, said["malignancy_probability"])
     return judged
 
 
@@ -167,28 +180,37 @@ def _verdicts(
         crops = sample_crops(volume, [candidate.center_lps_mm for candidate in batch], entry.crop)
         said = ask_characteriser(model.judge, crops)
         for n, candidate in enumerate(batch):
-            nodule = float(said["nodule_probability"][n])
-            attributes = zip(entry.attribute_names, map(float, said["attributes"][n]), strict=True)
-            verdict = _Verdict(
-                candidate=candidate,
-                probability=mixed_probability(nodule, candidate.probability, entry.detector_weight),
-                malignancy_probability=float(said["malignancy_probability"][n]),
-                attributes=dict(attributes),
-            )
-            verdicts.append(verdict)
+            verdicts.append(_verdict(candidate, {name: values[n] for name, values in said.items()}, entry))
     return sorted(verdicts, key=lambda verdict: -verdict.probability)
+
+
+def _verdict(candidate: Candidate, said: Mapping[str, Any], entry: AnyCharacteriser) -> _Verdict:
+    """Of one candidate. Without a word on the nodule the detector's stands; without one on malignancy there is none."""
+    nodule, malignancy = said.get("nodule_probability"), said.get("malignancy_probability")
+    attributes = zip(entry.attribute_names, map(float, said.get("attributes", ())), strict=True)
+    return _Verdict(
+        candidate=candidate,
+        probability=candidate.probability
+        if nodule is None
+        else mixed_probability(float(nodule), candidate.probability, entry.detector_weight),
+        malignancy_probability=None if malignancy is None else float(malignancy),
+        attributes=dict(attributes),
+    )
 
 
 def _outlined(
     volume: CtVolume, verdict: _Verdict, model: LoadedModel
 ) -> tuple[CharacterisedNodule, tuple[Notice, ...]]:
     entry = model.manifest.characteriser
-    mask, notices = outline(
-        volume,
-        verdict.candidate,
-        entry.crop,
-        lambda stack: ask_characteriser(model.characteriser, stack[None])["mask_probability"][0],
-    )
+    if not isinstance(entry, CharacteriserEntry):
+        mask, notices = sphere(volume, verdict.candidate)
+    else:
+        mask, notices = outline(
+            volume,
+            verdict.candidate,
+            entry.crop,
+            lambda stack: ask_characteriser(model.characteriser, stack[None])["mask_probability"][0],
+        )
     nodule = CharacterisedNodule(
         probability=verdict.probability,
         malignancy_probability=verdict.malignancy_probability,

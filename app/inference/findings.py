@@ -74,9 +74,10 @@ class Nodule:
 
     id: str
     probability: float
-    malignancy_probability: float
-    label: str
-    """`benign` or `malignant`: malignancy_probability against the manifest's threshold."""
+    malignancy_probability: float | None
+    """None where the model does not judge malignancy."""
+    label: str | None
+    """`benign` or `malignant`: malignancy_probability against the manifest's threshold; None without the former."""
     diameter_mm: float
     """Mean of the long and the short axis in the axial slice of largest area."""
     long_axis_mm: float

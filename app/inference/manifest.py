@@ -14,6 +14,10 @@ Characteriser (`axial crops`)
             ``attributes``              float32 (n, a) in the order of ``attribute_names``
             ``mask_probability``        float32 (n, s, rows, columns)
 
+Characteriser of another make (`axial-2d`: one slice for each candidate; `crops-3d`: a block of slices)
+    input and outputs by the names and in the layout that the manifest states (`app.inference.network_heads`);
+    a nodule probability, a malignancy probability, or both; no mask and no attributes
+
 Verdict (optional: the characteriser without its mask, for the many candidates that will not be outlined)
     input   ``crops``, outputs ``nodule_probability``, ``malignancy_probability``, ``attributes``: the same bits
 
@@ -25,12 +29,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from app.imaging.errors import ModelError
 from app.imaging.preprocessing import CropSpec, PreprocessingSpec
+from app.inference.network_heads import BlockInput, Head, SliceInput
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="A name inside the folder.")]
@@ -128,6 +133,72 @@ class CharacteriserEntry(NetworkFile):
     )
 
 
+class _ForeignEntry(NetworkFile):
+    """What networks of another make have in common."""
+
+    crop: CropSpec
+    nodule: Head | None = Field(
+        default=None, description="That it is a nodule; without it the detector's probability stands."
+    )
+    malignancy: Head | None = Field(default=None, description="That it is malignant; without it nothing is said of it.")
+    detector_weight: float = Field(
+        default=0.0, ge=0, le=1, description="Final log-odds are (1 - w) * characteriser + w * detector."
+    )
+
+    @property
+    def attribute_names(self) -> tuple[str, ...]:
+        """None are read."""
+        return ()
+
+    @property
+    def verdict(self) -> NetworkFile | None:
+        """There is no mask to leave out."""
+        return None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> _ForeignEntry:
+        if self.nodule is None and self.malignancy is None:
+            raise ValueError("a characteriser says `nodule`, `malignancy` or both")
+        return self
+
+
+class AxialSliceEntry(_ForeignEntry):
+    """Stage 2 by a network of another make that sees one axial slice of each candidate."""
+
+    kind: Literal["axial-2d"]
+    input: SliceInput
+
+    @model_validator(mode="after")
+    def _one_slice(self) -> AxialSliceEntry:
+        if len(self.crop.slice_offsets_mm) != 1:
+            raise ValueError(f"kind axial-2d sees one slice; slice_offsets_mm are {self.crop.slice_offsets_mm}")
+        return self
+
+
+class CropBlockEntry(_ForeignEntry):
+    """Stage 2 by a network of another make that sees a block around each candidate."""
+
+    kind: Literal["crops-3d"]
+    input: BlockInput
+
+
+_KINDS = ("axial-crops", "axial-2d", "crops-3d")
+
+
+def _kind_of(entry: Any) -> str:  # noqa: ANN401 - whatever stands in the file
+    """Manifests that name no kind are of the first there was."""
+    kind = entry.get("kind", "axial-crops") if isinstance(entry, dict) else getattr(entry, "kind", "")
+    return str(kind)
+
+
+AnyCharacteriser = Annotated[
+    Annotated[CharacteriserEntry, Tag("axial-crops")]
+    | Annotated[AxialSliceEntry, Tag("axial-2d")]
+    | Annotated[CropBlockEntry, Tag("crops-3d")],
+    Discriminator(_kind_of),
+]
+
+
 class OperatingPointEntry(_Strict):
     """A named threshold on the final nodule probability, and what it was measured to mean."""
 
@@ -178,10 +249,12 @@ class ModelManifest(_Strict):
         description="sha256 of the prepared reference phantom; loading recomputes it (see reference_digest)."
     )
     detector: DetectorEntry
-    characteriser: CharacteriserEntry
+    characteriser: AnyCharacteriser
     operating_points: dict[str, OperatingPointEntry] = Field(min_length=1)
     default_operating_point: str
-    malignancy: Malignancy
+    malignancy: Malignancy | None = Field(
+        default=None, description="Null only where the characteriser does not judge it."
+    )
     metrics: tuple[Metric, ...] = ()
     provenance: Provenance
 
@@ -191,6 +264,13 @@ class ModelManifest(_Strict):
             raise ValueError(
                 f"default_operating_point {self.default_operating_point!r} is not in {sorted(self.operating_points)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _malignancy_has_a_meaning(self) -> ModelManifest:
+        judged = isinstance(self.characteriser, CharacteriserEntry) or self.characteriser.malignancy is not None
+        if judged != (self.malignancy is not None):
+            raise ValueError("`malignancy` says what the characteriser's malignancy means: both are there, or neither")
         return self
 
 
@@ -217,7 +297,9 @@ def load_manifest_and_sha256(folder: Path) -> tuple[ModelManifest, str]:
     try:
         manifest = ModelManifest.model_validate_json(content)
     except ValidationError as error:
-        faults = [{"field": ".".join(map(str, e["loc"])), "fault": e["msg"]} for e in error.errors()]
+        # pydantic names the kind of the characteriser in the path, where the file has no such level
+        paths = [[str(part) for part in e["loc"] if part not in _KINDS] for e in error.errors()]
+        faults = [{"field": ".".join(path), "fault": e["msg"]} for path, e in zip(paths, error.errors(), strict=True)]
         raise ModelError(
             f"{path} is not a valid manifest: {faults}",
             code="manifest_invalid",

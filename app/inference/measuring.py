@@ -55,7 +55,7 @@ def measured(identifier: str, found: CharacterisedNodule, chest: Chest, malignan
         id=identifier,
         probability=found.probability,
         malignancy_probability=found.malignancy_probability,
-        label="malignant" if found.malignancy_probability >= malignancy_threshold else "benign",
+        label=_label(found.malignancy_probability, malignancy_threshold),
         diameter_mm=axes.mean_mm,
         long_axis_mm=axes.long_mm,
         short_axis_mm=axes.short_mm,
@@ -71,7 +71,8 @@ def measured(identifier: str, found: CharacterisedNodule, chest: Chest, malignan
         kind=kind,
         is_spiculated=is_spiculated(found.attributes),
         long_axis_3d_mm=measurements.long_axis_3d_mm(mask),
-        volume_interval_mm3=volume_interval_mm3(mask),
+        # A sphere of the detector is no outline: how far its volume is off, nobody measured.
+        volume_interval_mm3=None if mask.probability is None else volume_interval_mm3(mask),
         solid_diameter_mm=measurements.axes_mm(solid).mean_mm if solid is not None else None,
         min_hu=hu.min_hu,
         max_hu=hu.max_hu,
@@ -79,3 +80,9 @@ def measured(identifier: str, found: CharacterisedNodule, chest: Chest, malignan
         signs=signs,
         location=locate(mask, found.center_lps_mm, side, chest.surface, whole_lungs=chest.whole_lungs),
     )
+
+
+def _label(malignancy_probability: float | None, threshold: float) -> str | None:
+    if malignancy_probability is None:
+        return None
+    return "malignant" if malignancy_probability >= threshold else "benign"

@@ -16,9 +16,26 @@ import numpy as np
 from app.imaging.acceptance import Notice
 from app.imaging.errors import ModelError
 from app.inference.findings import ModelIdentity
-from app.inference.manifest import FP32, ModelManifest, NetworkFile, load_manifest, load_manifest_and_sha256
+from app.inference.foreign_characteriser import ForeignCharacteriser, behind_manifest
+from app.inference.manifest import (
+    FP32,
+    CharacteriserEntry,
+    ModelManifest,
+    NetworkFile,
+    load_manifest,
+    load_manifest_and_sha256,
+)
 from app.inference.network import Network, SessionOptions, gpu_count
-from app.inference.opening import CHARACTERISER, DETECTOR, VERDICT, OpenNetwork, open_entry, read_verified, stranded
+from app.inference.opening import (
+    CHARACTERISER,
+    DETECTOR,
+    VERDICT,
+    OpenNetwork,
+    open_entry,
+    open_unchecked,
+    read_verified,
+    stranded,
+)
 from app.inference.openvino_network import has_openvino
 from app.inference.precision import ROLES, Machine, choose_precision
 from app.phantom.reference import reference_digest
@@ -165,8 +182,7 @@ def load_model(folder: Path, session: SessionOptions, precision: str = FP32) -> 
         )
     chosen = choose_precision(manifest, precision, session, Machine(gpu_count() > 0, has_openvino()))
     detector = open_entry(folder, manifest.detector, chosen["detector"], session, DETECTOR)
-    characteriser = open_entry(folder, manifest.characteriser, chosen["characteriser"], session, CHARACTERISER)
-    _expect_attributes(manifest, characteriser)
+    characteriser = _opened_characteriser(folder, manifest, chosen["characteriser"], session)
     for entry, role, network in (
         (manifest.detector, "detector", detector),
         (manifest.characteriser, "characteriser", characteriser),
@@ -183,6 +199,17 @@ def load_model(folder: Path, session: SessionOptions, precision: str = FP32) -> 
         precision=chosen,
         verdict=_opened_verdict(folder, manifest.characteriser.verdict, chosen["characteriser"], session),
     )
+
+
+def _opened_characteriser(
+    folder: Path, manifest: ModelManifest, precision: str, session: SessionOptions
+) -> OpenNetwork | ForeignCharacteriser:
+    entry = manifest.characteriser
+    if not isinstance(entry, CharacteriserEntry):
+        return behind_manifest(open_unchecked(folder, entry, precision, session), entry)
+    characteriser = open_entry(folder, entry, precision, session, CHARACTERISER)
+    _expect_attributes(manifest, characteriser)
+    return characteriser
 
 
 def _opened_verdict(
@@ -218,8 +245,11 @@ def warm_up(model: LoadedModel) -> None:
     if model.verdict is not None:
         model.verdict({"crops": crops})
     said = model.characteriser({"crops": crops})
-    _expect_shape("characteriser", "nodule_probability", said["nodule_probability"].shape, (2,))
-    _expect_shape("characteriser", "malignancy_probability", said["malignancy_probability"].shape, (2,))
+    for name in ("nodule_probability", "malignancy_probability"):
+        if name in said or isinstance(entry, CharacteriserEntry):
+            _expect_shape("characteriser", name, said[name].shape, (2,))
+    if not isinstance(entry, CharacteriserEntry):
+        return
     _expect_shape("characteriser", "attributes", said["attributes"].shape, (2, len(entry.attribute_names)))
     _expect_shape("characteriser", "mask_probability", said["mask_probability"].shape, crops.shape)
 

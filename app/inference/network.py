@@ -11,7 +11,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -90,6 +90,8 @@ class OnnxNetwork:
     """The provider that the session reports, not the one that was asked for."""
     notices: tuple[Notice, ...] = ()
     """Why it does not run where it was asked to."""
+    element_types: Mapping[str, str] = field(default_factory=dict)
+    """By input and output name as ONNX Runtime calls them, e.g. ``tensor(float)``."""
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run once.
@@ -165,6 +167,7 @@ def open_network(model: bytes, options: SessionOptions, *, name: str = "network"
         outputs={value.name: tuple(value.shape) for value in session.get_outputs()},
         execution_provider=provider,
         notices=_fallback_notices(options, provider),
+        element_types={value.name: value.type for value in (*session.get_inputs(), *session.get_outputs())},
     )
 
 

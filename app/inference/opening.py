@@ -7,6 +7,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from app.imaging.errors import ModelError
 from app.inference.manifest import NetworkFile, NetworkVariant
@@ -14,6 +15,14 @@ from app.inference.network import GPU_PROVIDERS, OnnxNetwork, SessionOptions, op
 from app.inference.openvino_network import OpenVinoNetwork, open_openvino
 
 OpenNetwork = OnnxNetwork | OpenVinoNetwork
+
+
+class Runs(Protocol):
+    """What tells where it runs."""
+
+    @property
+    def execution_provider(self) -> str:
+        """The provider that is really in use."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +85,8 @@ def open_entry(
         As `read_verified`, `open_network` and `open_openvino`; ``network_contract`` when inputs or outputs are not
         what the manifest's kind promises.
     """
-    variant = entry.variants.get(precision)
-    file = entry.file if variant is None else variant.file
-    network = _opened(read_verified(folder, variant or entry), file, variant, session)
+    network = open_unchecked(folder, entry, precision, session)
+    file = entry.variants[precision].file if precision in entry.variants else entry.file
     inputs = {name: len(shape) for name, shape in network.inputs.items()}
     outputs = {name: len(shape) for name, shape in network.outputs.items()}
     if (inputs, outputs) != (contract.inputs, contract.outputs):
@@ -91,7 +99,14 @@ def open_entry(
     return network
 
 
-def stranded(entry: NetworkFile, precision: str, network: OpenNetwork) -> bool:
+def open_unchecked(folder: Path, entry: NetworkFile, precision: str, session: SessionOptions) -> OpenNetwork:
+    """`open_entry` without a look at inputs and outputs: for kinds whose manifest names them."""
+    variant = entry.variants.get(precision)
+    file = entry.file if variant is None else variant.file
+    return _opened(read_verified(folder, variant or entry), file, variant, session)
+
+
+def stranded(entry: NetworkFile, precision: str, network: Runs) -> bool:
     """Whether a variant for GPUs ended up on another device."""
     variant = entry.variants.get(precision)
     return variant is not None and variant.device == "gpu" and network.execution_provider not in GPU_PROVIDERS

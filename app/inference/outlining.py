@@ -15,6 +15,7 @@ from app.inference.findings import Candidate, NoduleMask, Point
 
 MASK_THRESHOLD = 0.5
 
+_SPHERE_SPACING_MM = (0.2, 1.0)
 _DIAMETERS, _MARGIN_MM = 0.75, 3.0
 """A section reaches this many detector diameters and the margin to both sides of the centre."""
 
@@ -63,6 +64,19 @@ def outline(
         notice = _notice("outline_cut_off", "reaches the edge of the section that was outlined", candidate)
         return NoduleMask(voxels, grid, probability), (notice,)
     return NoduleMask(voxels, grid, probability), ()
+
+
+def sphere(volume: CtVolume, candidate: Candidate) -> tuple[NoduleMask, tuple[Notice, ...]]:
+    """The detector's sphere, where the model draws no outlines; ``outline_from_detector`` says so.
+
+    Its section is made to its size, with voxels of a tenth of the diameter in-plane, 0.2 to 1 mm.
+    """
+    spacing_mm = float(np.clip(candidate.diameter_mm / 10, _SPHERE_SPACING_MM[0], _SPHERE_SPACING_MM[1]))
+    size_px = max(8, 2 * int(np.ceil((candidate.diameter_mm / 2 + 1) / spacing_mm)) + 2)
+    crop = CropSpec(spacing_mm=spacing_mm, size_px=size_px, slice_offsets_mm=(0.0,))
+    _, grid = sample_stack(volume, candidate.center_lps_mm, candidate.diameter_mm / 2 + 1, crop)
+    notice = _notice("outline_from_detector", "has no outline; the detector's sphere is measured", candidate)
+    return NoduleMask(_sphere(grid, candidate), grid), (notice,)
 
 
 def _part_at_center(inside: NDArray[np.bool_], grid: Grid, candidate: Candidate) -> NDArray[np.bool_]:

@@ -23,6 +23,10 @@ from app.inference.measuring import Chest, measured
 from app.inference.model_registry import KnownModel
 from app.inference.model_store import LoadedModel
 
+EVERY_CANDIDATE = "every-candidate"
+"""The operating point that evaluation runs at; no model names one so."""
+NO_MALIGNANCY = "This model does not judge malignancy."
+
 
 @dataclass(frozen=True)
 class AnalysisOptions:
@@ -34,6 +38,9 @@ class AnalysisOptions:
         Which series, limits, repairs.
     operating_point
         Name in the model's manifest; None takes its default.
+    least_probability
+        Report from this final probability on, whatever the operating point; for evaluation, which needs every
+        candidate. The answer then names the operating point `every-candidate`.
     threads
         For resampling. The networks' threads are set when the model is loaded.
     detector_memory_mib
@@ -46,6 +53,7 @@ class AnalysisOptions:
 
     read: ReadOptions = field(default_factory=ReadOptions)
     operating_point: str | None = None
+    least_probability: float | None = None
     threads: int = 2
     detector_memory_mib: float | None = None
     detector_max_voxels: int | None = None
@@ -126,7 +134,9 @@ def choose_operating_point(model: LoadedModel | KnownModel, name: str | None) ->
 def _analyse(
     volume: CtVolume, acceptance: AcceptanceReport, model: LoadedModel, options: AnalysisOptions, clock: _Clock
 ) -> Findings:
-    operating_point = choose_operating_point(model, options.operating_point)
+    operating_point, malignancy = choose_operating_point(model, options.operating_point), model.manifest.malignancy
+    if options.least_probability is not None:
+        operating_point = OperatingPoint(EVERY_CANDIDATE, options.least_probability)
     with clock.stage("lungs"):
         lungs = segment_lungs(volume)
     with clock.stage("prepare"):
@@ -141,7 +151,7 @@ def _analyse(
         coverage = coverage_warnings(lungs, volume)
         chest = Chest(volume, lungs, whole_lungs=not coverage)
         nodules = tuple(
-            measured(f"nodule-{number}", nodule, chest, model.manifest.malignancy.threshold)
+            measured(f"nodule-{number}", nodule, chest, malignancy.threshold if malignancy else 1.0)
             for number, nodule in enumerate(found.nodules, start=1)
         )
     return Findings(
@@ -152,7 +162,7 @@ def _analyse(
         model=model.identity,
         execution_provider=model.execution_provider,
         operating_point=operating_point,
-        malignancy_meaning=model.manifest.malignancy.meaning,
+        malignancy_meaning=malignancy.meaning if malignancy else NO_MALIGNANCY,
         timings_s=clock.timings_s(),
         warnings=(*model.notices, *coverage, *found.notices),
         precision=model.precision,

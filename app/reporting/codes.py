@@ -114,8 +114,12 @@ def quantities(nodule: Nodule) -> list[Quantity]:
             if value is not None
         ),
         Quantity(CERTAINTY, round(100 * nodule.probability, 2), PERCENT),
-        Quantity(PROBABILITY_OF_CANCER, round(100 * nodule.malignancy_probability, 2), PERCENT),
+        *_malignancy(nodule.malignancy_probability),
     ]
+
+
+def _malignancy(probability: float | None) -> list[Quantity]:
+    return [] if probability is None else [Quantity(PROBABILITY_OF_CANCER, round(100 * probability, 2), PERCENT)]
 
 
 def change_quantities(growth: SizeChange | None) -> list[Quantity]:

@@ -141,7 +141,7 @@ def _row(nodule: Nodule) -> list[Paragraph]:
         _density(nodule),
         wording.character(nodule) or "-",
         wording.percent(nodule.probability),
-        wording.percent(nodule.malignancy_probability),
+        wording.malignancy(nodule),
     )
     return [paragraph(cell, CELL) for cell in cells]
 

@@ -88,7 +88,7 @@ def figures(nodule: Nodule) -> list[str]:
         f"{nodule.long_axis_mm:.1f} x {nodule.short_axis_mm:.1f} mm, mean {nodule.diameter_mm:.1f} mm",
         f"volume {nodule.volume_mm3:.0f} mm3{density}",
         f"probability {wording.percent(nodule.probability)}",
-        f"malignancy {wording.percent(nodule.malignancy_probability)}",
+        f"malignancy {wording.malignancy(nodule)}",
         *([character] if character else []),
     ]
 

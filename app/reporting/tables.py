@@ -38,8 +38,8 @@ def _line(nodule: Nodule) -> tuple[object, ...]:
     return (
         nodule.id,
         round(nodule.probability, 4),
-        round(nodule.malignancy_probability, 4),
-        nodule.label,
+        _figure(nodule.malignancy_probability, 4),
+        nodule.label or "",
         round(nodule.diameter_mm, 2),
         round(nodule.volume_mm3, 1),
         *(round(value, 2) for value in nodule.center_lps_mm),

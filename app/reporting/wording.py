@@ -91,6 +91,11 @@ def images(nodule: Nodule) -> str:
     return f"{word} {min(counted)}-{max(counted)}"
 
 
+def malignancy(nodule: Nodule) -> str:
+    """Probability of malignancy in per cent, or that the model does not judge it."""
+    return "not judged" if nodule.malignancy_probability is None else percent(nodule.malignancy_probability)
+
+
 def percent(probability: float) -> str:
     """Whole per cent; no program is certain, so neither 0 nor 100 is ever said."""
     whole = round(100 * probability)

@@ -14,6 +14,8 @@ COMMANDS = [
     ["models", "list"],
     ["models", "show"],
     ["models", "verify"],
+    ["models", "evaluate"],
+    ["models", "compare"],
     ["doctor"],
     ["phantom"],
     ["demo"],

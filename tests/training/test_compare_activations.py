@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.stats import ttest_rel
 
+from app.evaluation.estimates import Estimate
 from training.activation_report import (
     ActivationResult,
     corrected_paired_t,
@@ -30,7 +31,6 @@ from training.compare_activations import (
     study_keys,
     study_split,
 )
-from training.metrics import Estimate
 
 TINY = Budget(steps=2, batch=8, nodules_per_batch=2, widths=(2, 2, 2, 2), crop_px=16, folds=2, seeds=1)
 

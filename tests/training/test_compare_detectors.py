@@ -6,6 +6,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from app.evaluation.froc import Mark
+from app.evaluation.reference import Annotation, Luna16Error
+from app.evaluation.submission import read_submission
 from app.imaging.preprocessing import PreprocessingSpec
 from app.imaging.volume import CtVolume
 from app.inference.model_store import load_model
@@ -30,14 +33,11 @@ from training.comparison_report import (
 )
 from training.config import TrainingConfig
 from training.detection_evaluation import ScanTrial, froc_of
-from training.froc import Mark
 from training.inserted_scans import TrueNodule
 from training.lidc import read_scans
-from training.luna16 import Annotation, Luna16Error
 from training.lung_background import Finding, lidc_series_uid
 from training.real_scans import RealScan, annotated_nodules, luna16_rows
 from training.splits import SplitError, split_patients, write_split
-from training.submission import read_submission
 
 from tests.training.test_baseline import TINY, discs_and_bars  # isort: skip
 from tests.training.test_insertion import bank, ellipsoid_background  # isort: skip

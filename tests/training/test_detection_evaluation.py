@@ -2,8 +2,8 @@
 
 import pytest
 
+from app.evaluation.froc import Mark
 from training.detection_evaluation import ScanTrial, false_positives_at, found_at
-from training.froc import Mark
 from training.inserted_scans import TrueNodule
 from training.lung_background import Finding
 

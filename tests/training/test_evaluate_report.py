@@ -10,6 +10,10 @@ import re
 import numpy as np
 import pytest
 
+from app.evaluation.estimates import Estimate
+from app.evaluation.froc import FrocRules, Mark, froc
+from app.evaluation.reference import Annotation, Luna16Error, Reference
+from app.evaluation.submission import read_submission
 from training.calibration import reliability_bins
 from training.evaluate_report import (
     Picture,
@@ -22,11 +26,8 @@ from training.evaluate_report import (
     size_class,
     size_classes,
 )
-from training.froc import FrocRules, Mark, froc
-from training.luna16 import Annotation, Luna16Error, Reference
-from training.metrics import Estimate
 from training.plots import reliability_plot, roc_plot
-from training.submission import add_submission_arguments, read_submission, run_submission
+from training.submission import add_submission_arguments, run_submission
 
 
 def nodule(scan, diameter_mm, x=0.0):

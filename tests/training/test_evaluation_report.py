@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from app.evaluation.froc import Mark
 from app.imaging.volume import CtVolume, Grid
 from app.inference.manifest import Metric, OperatingPointEntry
 from app.phantom.files import write_metaimage
@@ -19,7 +20,6 @@ from training.detection_evaluation import ScanTrial
 from training.evaluate import all_metrics
 from training.evaluation_report import write_evaluation_report
 from training.evaluation_result import Evaluation
-from training.froc import Mark
 from training.inserted_scans import TrueNodule
 from training.lung_background import Finding
 from training.lung_evaluation import LungTrials

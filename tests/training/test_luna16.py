@@ -10,18 +10,15 @@ import SimpleITK
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.luna16 import (
+from app.evaluation.reference import (
     Annotation,
     Luna16Error,
-    find_cases,
-    official_folds,
-    patients_across_folds,
     published_file,
     read_annotations,
-    read_candidates,
     read_reference,
     read_series_uids,
 )
+from training.luna16 import find_cases, official_folds, patients_across_folds, read_candidates
 
 PATIENTS = {f"1.{i}": f"P{i}" for i in range(10)} | {"1.10": "P3"}
 

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from app.evaluation.froc import froc
+from app.evaluation.reference import Luna16Error
+from app.evaluation.submission import read_submission, write_submission
 from app.imaging.lungs import segment_lungs
 from app.inference.model_store import load_model, verify_model
 from app.inference.network import SessionOptions
@@ -21,10 +24,9 @@ from training.checkpoint import Checkpoint
 from training.config import TrainingConfig, load_config
 from training.decisions import Decisions
 from training.detection_evaluation import EVERY_CANDIDATE
-from training.froc import froc
-from training.luna16 import Luna16Error, find_cases
+from training.luna16 import find_cases
 from training.luna16_crops import Luna16Crops
-from training.luna16_evaluation import evaluate_luna16, reference_of, write_submission
+from training.luna16_evaluation import evaluate_luna16, reference_of
 from training.luna16_run import (
     detector_crops,
     luna16_cases,
@@ -37,7 +39,6 @@ from training.luna16_run import (
 from training.luna16_scans import facts_path, load_scan, published_lungs, read_image
 from training.luna16_second_stage import bank_of
 from training.processes import placement
-from training.submission import read_submission
 from training.train import fold_folder
 
 from tests.tiny_model import write_tiny_model  # isort: skip

@@ -7,9 +7,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from app.evaluation.froc import Mark
 from app.imaging.volume import CtVolume, Grid
 from training.detection_evaluation import ScanTrial
-from training.froc import Mark
 from training.inserted_scans import TrueNodule
 from training.lung_background import Finding
 from training.mark_pictures import (

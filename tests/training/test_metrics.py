@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import roc_auc_score
 
+from app.evaluation.estimates import area_under_roc, bootstrap, paired_bootstrap, percentile_interval, resamples
+from app.evaluation.froc import FrocRules, Mark, froc
+from app.evaluation.node21 import node21_score
+from app.evaluation.reference import Annotation, Reference
 from training.average_precision import ScanBoxes, average_precision, average_precision_estimate
 from training.calibration import (
     brier_score,
@@ -19,21 +23,7 @@ from training.calibration import (
     fit_temperature,
     reliability_bins,
 )
-from training.froc import FrocRules, Mark, froc
-from training.luna16 import Annotation, Reference
-from training.metrics import (
-    area_under_roc,
-    auroc,
-    bland_altman,
-    bootstrap,
-    delong_test,
-    dice,
-    paired_bootstrap,
-    percentile_interval,
-    proportion,
-    resamples,
-)
-from training.node21 import node21_score
+from training.metrics import auroc, bland_altman, delong_test, dice, proportion
 
 
 def two_groups(seed, n=400, shift=1.5):

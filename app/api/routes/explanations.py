@@ -22,9 +22,11 @@ from app.imaging.inputs import InputFile
 from app.imaging.reading import read_ct
 from app.inference.explanation import Explanation, OnStep, explain
 from app.inference.findings import ModelIdentity
+from app.inference.manifest import CharacteriserEntry
 from app.jobs.records import Job, StoreDamaged
 from app.jobs.rows import add_audit
 from app.reporting.bundle import document_of
+from app.reporting.errors import ResultUnavailable
 from app.reporting.explanation_picture import explanation_png
 from app.upload_folders import request_folder
 from app.uploads import full_disk_refused
@@ -93,6 +95,13 @@ async def _explained(job_id: str, nodule_id: str, request: Request, service: Ser
         )
     registry = service.models.registry
     wanted = await desk.run(ordered_model, registry, job.order)
+    if not isinstance(wanted.manifest.characteriser, CharacteriserEntry):
+        raise ResultUnavailable(
+            f"{job.order.model} is of another make (kind {wanted.manifest.characteriser.kind}): its answers are not "
+            "explained. Analyse the scan with a model of kind axial-crops.",
+            code="not_explained",
+            values={"kind": wanted.manifest.characteriser.kind},
+        )
     with service.line.place():
         async with request_folder(service.uploads) as scratch:
             options = ordered_reading(service.settings, job.order, scratch)

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.luna16 import Annotation, Luna16Error, Point, Reference
-from training.metrics import Estimate, percentile_interval
+from app.evaluation.estimates import Estimate, percentile_interval
+from app.evaluation.reference import Annotation, Luna16Error, Point, Reference
 
 FP_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 FloatArray = NDArray[np.float64]

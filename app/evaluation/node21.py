@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.froc import Events, FrocResult, FrocRules, draws_of_scans
-from training.metrics import Estimate, area_under_roc, percentile_interval
+from app.evaluation.estimates import Estimate, area_under_roc, percentile_interval
+from app.evaluation.froc import Events, FrocResult, FrocRules, draws_of_scans
 
 AUROC_WEIGHT = 0.75
 FP_PER_SCAN = 0.25
