@@ -121,6 +121,13 @@ class Settings(BaseSettings):
     pacs_config: Path | None = Field(
         default=None, description="TOML file that names PACS, which series are analysed and which results go where."
     )
+    deidentify: Literal["off", "basic"] = Field(
+        default="off",
+        description="basic: what is sent to /v1/jobs is de-identified (PS3.15 basic profile) before it is stored.",
+    )
+    deidentify_retain: Annotated[tuple[Literal["modified_dates", "patient_characteristics"], ...], NoDecode] = Field(
+        default=(), description="What is kept nevertheless, comma-separated: modified_dates, patient_characteristics."
+    )
     actor_header: str = Field(
         default="", description="Header in which the proxy names the authenticated user, for the audit trail."
     )
@@ -143,7 +150,7 @@ class Settings(BaseSettings):
         default_factory=ReadLimits, description="Limits of the reader, e.g. LUNGNODULE_READ__MAX_SLICES."
     )
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "deidentify_retain", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

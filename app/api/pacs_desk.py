@@ -23,7 +23,7 @@ from app.pacs.handover import MakeOrder
 from app.pacs.installation import Pacs, open_pacs, pacs_running
 from app.pacs.returns import MakeObjects
 from app.reporting.bundle import unpack
-from app.reporting.originals import Originals
+from app.reporting.restored import material_of
 from app.reporting.results import DicomKind, dicom_objects
 from app.settings import Settings
 
@@ -56,8 +56,9 @@ def stored_objects(jobs: Jobs) -> MakeObjects:
             raise PacsTroubleError("The job has no result to be sent.", code="no_result")
         kept = unpack(jobs.store.result(job_id, job.result))
         with jobs.store.scan(job.scan_id) as files:
-            originals = Originals(files, kept.findings, jobs.settings.read, jobs.settings.temp_dir)
-            return dicom_objects(kept.report, originals, cast("Sequence[DicomKind]", kinds))
+            whose = jobs.identities.of(job_id)
+            report, originals = material_of(kept, files, jobs.settings.read, jobs.settings.temp_dir, whose)
+            return dicom_objects(report, originals, cast("Sequence[DicomKind]", kinds))
 
     return make
 

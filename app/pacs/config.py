@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from app.imaging.deidentification import Retained
 from app.pacs.errors import PacsConfigInvalid
 from app.pacs.patterns import checked_pattern
 
@@ -91,6 +92,18 @@ class Return(_Strict):
     kinds: tuple[Kind, ...] = Field(min_length=1)
 
 
+class Deidentification(_Strict):
+    """PS3.15 basic profile, before anything is kept; results go back to the original study."""
+
+    retain: tuple[Literal["modified_dates", "patient_characteristics"], ...] = ()
+    """Options of the profile."""
+
+    @property
+    def retained(self) -> Retained:
+        """As the rewriting takes it."""
+        return Retained(**dict.fromkeys(self.retain, True))
+
+
 class Rule(_Strict):
     """Which series are analysed: all of what is stated must hold; what the header does not say does not fit."""
 
@@ -106,6 +119,7 @@ class Rule(_Strict):
     min_instances: int = Field(default=20, ge=1)
     model: str | None = None
     operating_point: str | None = None
+    deidentify: Deidentification | None = None
     send: tuple[Return, ...] = ()
 
     @field_validator("description", "not_description")

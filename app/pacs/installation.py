@@ -77,7 +77,7 @@ def open_pacs(jobs: Jobs, config: PacsConfig, make_order: MakeOrder, make_object
     OSError
         The data folder cannot be written.
     """
-    shelf = Shelf(jobs.database, jobs.settings.data_dir.absolute() / "pacs", config)
+    shelf = Shelf(jobs.database, jobs.settings.data_dir.absolute() / "pacs", config, jobs.settings.read)
     shelf.prepare()
     with process_folder(jobs.store.incoming) as scratch:
         yield Pacs(

@@ -23,7 +23,8 @@ from app.jobs.tables import pacs_cursors, pacs_fetches
 from app.pacs.config import Poller
 from app.pacs.errors import PacsTroubleError
 from app.pacs.instances import read_instance
-from app.pacs.shelf import Received, Shelf
+from app.pacs.received import Received
+from app.pacs.shelf import Shelf
 from app.pacs.web_session import AnswerTooLarge, WebSession, web_trouble_told
 
 _PAGE = 100
@@ -190,7 +191,7 @@ class OrthancPoller:
             instance = read_instance(path)
             if number == 0 and not self.shelf.wants(instance):
                 return "not_wanted"
-            received.append(Received(path, instance))
+            received.append(self.shelf.taken(path, instance))
         self.shelf.put(received, complete=True)
         return "fetched"
 
