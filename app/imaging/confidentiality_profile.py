@@ -33,11 +33,12 @@ _UIDS = (
 )  # fmt: skip
 _EMPTIED = (
     "AccessionNumber", "PatientBirthDate", "PatientSex", "ReferringPhysicianName", "StudyDate", "StudyID", "StudyTime",
-    "Manufacturer", "PositionReferenceIndicator", "AcquisitionContextSequence",
+    "PositionReferenceIndicator", "AcquisitionContextSequence",
 )  # fmt: skip
 _REPLACED = (
     "PatientName", "PatientID", "ContrastBolusAgent", "ContentDate", "ContentTime", "AcquisitionDateTime",
-    "FrameAcquisitionDateTime", "FrameReferenceDateTime", "StackID", "CodeMeaning",
+    "FrameAcquisitionDateTime", "FrameReferenceDateTime", "StackID", "CodeMeaning", "Manufacturer",
+    "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions", "ImageFilter", "FilterType",
 )  # fmt: skip
 
 # Kept: numbers, codes of defined terms, and sequences of nothing else. By the modules of the two IODs.
@@ -80,7 +81,7 @@ _FRAMES = (
 )  # fmt: skip
 _ENHANCED_CT = (
     "CTAcquisitionTypeSequence", "TubeAngle", "ConstantVolumeFlag", "FluoroscopyFlag", "CTAcquisitionDetailsSequence",
-    "ReferencedPathIndex", "CTTableDynamicsSequence", "CTPositionSequence", "CTGeometrySequence",
+    "ReferencedPathIndex", "CTTableDynamicsSequence", "CTPositionSequence", "TablePosition", "CTGeometrySequence",
     "DistanceSourceToDataCollectionCenter", "CTReconstructionSequence", "ReconstructionAlgorithm",
     "ConvolutionKernelGroup", "ReconstructionFieldOfView", "ReconstructionPixelSpacing", "ReconstructionAngle",
     "CTExposureSequence", "ExposureTimeInms", "XRayTubeCurrentInmA", "ExposureInmAs", "CTDIPhantomTypeCodeSequence",
@@ -137,6 +138,8 @@ NUMBERS = ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT")
 TEXT_FORMS: dict[str, re.Pattern[str]] = {
     "ConvolutionKernel": re.compile(r"[A-Za-z0-9 _.+/\-]{1,16}"),
     "RescaleType": re.compile(r"HU|US|OD|HU_MOD|UNSPECIFIED|PCT|CPS|NONE"),
+    "PatientSex": re.compile(r"[MFO]"),
+    "SmokingStatus": re.compile(r"YES|NO|UNKNOWN"),
     "CodeValue": re.compile(_CODE_VALUE),
     "CodingSchemeDesignator": re.compile(r"DCM|SCT|SRT|SNM3|99SDM|FMA|UCUM"),
     "CodingSchemeVersion": re.compile(r"[0-9.]{1,16}"),

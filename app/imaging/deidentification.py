@@ -41,7 +41,7 @@ from app.imaging.slice_header import SliceHeader, damaged
 from app.imaging.transfer_syntax import TransferSyntax
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
-METHOD = "lungnodule: PS3.15 E basic profile, all that is not listed removed"
+METHOD = "lungnodule: PS3.15 E basic profile; what is not listed removed"
 IMPLEMENTATION_CLASS_UID = "2.25.172964826430275041262318471012385236143"
 _NO_DATE, _NO_TIME = "19000101", "000000"
 _CHUNK = 1 << 20
