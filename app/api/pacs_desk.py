@@ -31,7 +31,7 @@ from app.settings import Settings
 def order_maker(models: Models) -> MakeOrder:
     """Orders for the rules of the configuration, with these models."""
 
-    def make(rule: Rule, series_uid: str) -> Order:
+    def make(rule: Rule, series_uid: str | None) -> Order:
         model = models.model(rule.model)
         return Order(
             model=f"{model.identity.name}:{model.identity.version}",
@@ -76,6 +76,8 @@ def checked_config(settings: Settings, models: Models) -> PacsConfig | None:
     config = read_pacs_config(settings.pacs_config)
     for rule in config.rules:
         order_maker(models)(rule, "")
+    for worklist in config.worklist.values():
+        order_maker(models)(worklist.as_rule, None)
     return config
 
 

@@ -24,8 +24,8 @@ from app.pacs.returns import ask_for_return
 from app.pacs.shelf import HANDED, LEFT, OPEN, Shelf
 from app.uploads import StorageFull
 
-MakeOrder = Callable[[Rule, str], Order]
-"""What is to be done with a series of a rule, by SeriesInstanceUID.
+MakeOrder = Callable[[Rule, str | None], Order]
+"""What is to be done with a series of a rule, by SeriesInstanceUID; None leaves the choice to the reader.
 
 Raises OptionError for a model that is not loaded.
 """
