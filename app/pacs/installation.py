@@ -106,7 +106,7 @@ def open_pacs(jobs: Jobs, config: PacsConfig, make_order: MakeOrder, make_object
                     _web(config, settings.output).url,
                 )
                 for name, settings in config.worklist.items()
-            ),  # fmt: skip
+            ),
             scratch=scratch,
         )
 
