@@ -56,16 +56,7 @@ class Settings(BaseSettings):
         description="Models to load at the start, comma-separated, as name (newest version) or name:version; the first "
         "is the default until one is activated.",
     )
-<<<<<<< HEAD
-    model_keys: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(),
-        description="Public keys of minisign, comma-separated: with any, only models whose manifest one of them signed "
-        "are loaded.",
-=======
-    shadow_model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*(:[0-9A-Za-z.+-]+)?$")] | None = Field(
-        default=None,
-        description="name or name:version of a model that analyses each scan again after its answer; only counted.",
->>>>>>> models
+    @field_validator("models", "model_keys", "deidentify_retain", mode="before")
     )
     max_loaded_models: int = Field(
         default=2, ge=1, description="Models kept in memory; more only while more are in use at once."
@@ -133,6 +124,13 @@ class Settings(BaseSettings):
     pacs_config: Path | None = Field(
         default=None, description="TOML file that names PACS, which series are analysed and which results go where."
     )
+    deidentify: Literal["off", "basic"] = Field(
+        default="off",
+        description="basic: what is sent to /v1/jobs is de-identified (PS3.15 basic profile) before it is stored.",
+    )
+    deidentify_retain: Annotated[tuple[Literal["modified_dates", "patient_characteristics"], ...], NoDecode] = Field(
+        default=(), description="What is kept nevertheless, comma-separated: modified_dates, patient_characteristics."
+    )
     actor_header: str = Field(
         default="", description="Header in which the proxy names the authenticated user, for the audit trail."
     )
@@ -158,7 +156,7 @@ class Settings(BaseSettings):
         default_factory=ReadLimits, description="Limits of the reader, e.g. LUNGNODULE_READ__MAX_SLICES."
     )
 
-    @field_validator("models", "model_keys", mode="before")
+    @field_validator("models", "model_keys", "deidentify_retain", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

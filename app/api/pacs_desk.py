@@ -23,7 +23,7 @@ from app.pacs.handover import MakeOrder
 from app.pacs.installation import Pacs, open_pacs, pacs_running
 from app.pacs.returns import MakeObjects
 from app.reporting.bundle import unpack
-from app.reporting.originals import Originals
+from app.reporting.restored import material_of
 from app.reporting.results import DicomKind, dicom_objects
 from app.settings import Settings
 
@@ -31,7 +31,7 @@ from app.settings import Settings
 def order_maker(models: Models) -> MakeOrder:
     """Orders for the rules of the configuration, with these models."""
 
-    def make(rule: Rule, series_uid: str) -> Order:
+    def make(rule: Rule, series_uid: str | None) -> Order:
         model = models.model(rule.model)
         return Order(
             model=f"{model.identity.name}:{model.identity.version}",
@@ -56,8 +56,9 @@ def stored_objects(jobs: Jobs) -> MakeObjects:
             raise PacsTroubleError("The job has no result to be sent.", code="no_result")
         kept = unpack(jobs.store.result(job_id, job.result))
         with jobs.store.scan(job.scan_id) as files:
-            originals = Originals(files, kept.findings, jobs.settings.read, jobs.settings.temp_dir)
-            return dicom_objects(kept.report, originals, cast("Sequence[DicomKind]", kinds))
+            whose = jobs.identities.of(job_id)
+            report, originals = material_of(kept, files, jobs.settings.read, jobs.settings.temp_dir, whose)
+            return dicom_objects(report, originals, cast("Sequence[DicomKind]", kinds))
 
     return make
 
@@ -75,6 +76,8 @@ def checked_config(settings: Settings, models: Models) -> PacsConfig | None:
     config = read_pacs_config(settings.pacs_config)
     for rule in config.rules:
         order_maker(models)(rule, "")
+    for worklist in config.worklist.values():
+        order_maker(models)(worklist.as_rule, None)
     return config
 
 

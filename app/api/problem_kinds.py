@@ -81,6 +81,12 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
         "Prior does not belong to the scan",
         "Name the job of an earlier scan of the same patient; `code` says what does not fit.",
     ),
+    errors.NotDeidentified: ProblemKind(
+        "not_deidentified",
+        422,
+        "Cannot be stored without the patient's data",
+        "This service keeps de-identified DICOM CT images only; `detail` says what stands against it.",
+    ),
     errors.ScanError: ProblemKind(
         "unusable_scan", 422, "Scan cannot be used", "`detail` and `values` say what does not fit."
     ),

@@ -44,6 +44,21 @@ def frame_fragments(header: SliceHeader) -> list[tuple[Fragment, ...]]:
     return frames
 
 
+def end_of_pixels(header: SliceHeader) -> int:
+    """Offset, from the start of the file, of the first byte after encapsulated pixel data.
+
+    Raises
+    ------
+    UnreadableScan
+        As `frame_fragments`.
+    """
+    _, fragments = _items(header)
+    if not fragments:
+        raise damaged(header.file, "its pixel data has no fragments", code="damaged_pixels")
+    start, size = fragments[-1]
+    return start + size + _ITEM.size
+
+
 def _items(header: SliceHeader) -> tuple[list[int], list[Fragment]]:
     """Basic offset table and fragments, in file order."""
     position = header.pixels.offset if header.pixels else header.file.size

@@ -9,6 +9,7 @@
         NotChestCt              understood, but not a chest CT this service may analyse
         IrregularSeries         slices that do not form one regular volume
         PriorMismatch           a prior that the scan must not be compared with
+        NotDeidentified         cannot be stored without its patient, where that is asked for
       ModelError                a model folder or network cannot be used
       OptionError               an option of the request names something that is not there
 
@@ -94,6 +95,12 @@ class PriorMismatch(ScanError):
     """A prior scan that does not belong to the current one."""
 
     default_code = "prior_mismatch"
+
+
+class NotDeidentified(ScanError):
+    """Images that cannot be de-identified, where only de-identified ones may be kept."""
+
+    default_code = "not_deidentified"
 
 
 class ModelError(LungNoduleError):

@@ -19,6 +19,16 @@ from app.imaging.read_options import ReadLimits
 from app.imaging.reading import dicom_files
 from app.imaging.slice_header import SliceHeader, damaged
 
+PATIENT_AND_STUDY = (
+    "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientBirthTime", "PatientSex",
+    "OtherPatientIDs", "OtherPatientNames", "EthnicGroup", "PatientComments", "PatientIdentityRemoved",
+    "DeidentificationMethod", "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "StudyDescription",
+    "AccessionNumber", "ReferringPhysicianName", "PatientAge", "PatientSize", "PatientWeight", "Occupation",
+    "AdditionalPatientHistory", "AdmittingDiagnosesDescription", "MedicalAlerts", "Allergies", "SmokingStatus",
+    "PregnancyStatus", "LastMenstrualDate", "PatientState", "TimezoneOffsetFromUTC",
+)  # fmt: skip
+"""Repeated in every object, so that all of a study say the same of it (Patient, General Study, Patient Study)."""
+
 
 def read_original_headers(
     source: Source | Sequence[Source], sop_instance_uids: Collection[str], limits: ReadLimits, scratch: Path

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from app.jobs.batches import close_when_empty, locked_batch_of
 from app.jobs.database import Database
+from app.jobs.identities import Identities
 from app.jobs.ledger import Ledger, locked_job
 from app.jobs.queue import Ticket
 from app.jobs.records import FINISHED, LIVE, State, UnknownJob
@@ -42,7 +43,7 @@ class Eraser:
 
     Parameters
     ----------
-    ledger, store
+    ledger, store, identities
         Of the installation.
     max_age_days, max_bytes
         What retention allows: age since the end of a job, and bytes of all scans.
@@ -52,6 +53,7 @@ class Eraser:
 
     ledger: Ledger
     store: Store
+    identities: Identities
     max_age_days: float
     max_bytes: int
     orphan_age_s: float = 3600.0
@@ -78,11 +80,10 @@ class Eraser:
         if row["state"] in LIVE:
             self.ledger.cancel(job_id, who)
         scan_id, rows = self._mark_erased(job_id, who, reason)
-        removed = self.store.erase_results(job_id)
+        removed = _both(self.store.erase_results(job_id), self.identities.erase(job_id))
         sharing = self._sharing(job_id, scan_id)
         if scan_id is not None and not sharing:
-            scan = self.store.erase_scan(scan_id)
-            removed = Erased(removed.files + scan.files, removed.size + scan.size)
+            removed = _both(removed, self.store.erase_scan(scan_id))
         self.ledger.queue.withdraw([Ticket(job_id, number) for number in range(1, row["ticket"] + 1)])
         return self._receipt(job_id, scan_id, removed, rows, sharing)
 
@@ -108,6 +109,8 @@ class Eraser:
         for job_id in set(self.store.result_ids()) - known_jobs:
             if self.store.age_s(now, job_id=job_id) > self.orphan_age_s:
                 removed += self.store.erase_results(job_id).files
+        for job_id in set(self.identities.older_than(self.orphan_age_s)) - known_jobs:
+            removed += self.identities.erase(job_id).files
         return removed
 
     def _mark_erased(self, job_id: str, who: Who, reason: str) -> tuple[str | None, int]:
@@ -157,7 +160,7 @@ class Eraser:
             erased_at = connection.execute(sa.select(jobs.c.erased_at).where(jobs.c.id == job_id)).scalar_one()
         if self.database.is_sqlite:
             self._empty_write_ahead_log()
-        files_left = self.store.left_of(job_id, None if sharing else scan_id)
+        files_left = self.store.left_of(job_id, None if sharing else scan_id) + self.identities.left_of(job_id)
         return Receipt(job_id, erased_at, removed.files, removed.size, rows, files_left, left, sharing)
 
     def _empty_write_ahead_log(self) -> None:
@@ -176,6 +179,10 @@ class Eraser:
             if connection.execute(size).scalar_one() <= self.max_bytes:
                 return []
             return [(job_id, "size") for job_id in connection.execute(finished.limit(1)).scalars()]
+
+
+def _both(one: Erased, other: Erased) -> Erased:
+    return Erased(one.files + other.files, one.size + other.size)
 
 
 def _users(connection: sa.Connection, scan_id: str | None) -> list[str]:

@@ -15,6 +15,7 @@ from app.jobs.batch_intake import BatchIntake
 from app.jobs.database import Database, open_database
 from app.jobs.erasure import Eraser
 from app.jobs.folder_store import FolderStore
+from app.jobs.identities import FOLDER, Identities
 from app.jobs.intake import Intake
 from app.jobs.leases import Leases, worker_slot
 from app.jobs.ledger import Ledger
@@ -45,6 +46,7 @@ class Jobs:
     lookup: Lookup
     eraser: Eraser
     activations: Activations
+    identities: Identities
 
 
 def dbos_queue(database: Database) -> JobQueue:
@@ -70,7 +72,8 @@ def open_jobs(settings: Settings, make_queue: MakeQueue = dbos_queue) -> Iterato
     with _opened_database(settings) as database, open_store(settings, database) as store:
         queue = make_queue(database)
         ledger = Ledger(database, queue, settings.max_attempts)
-        intake = Intake(database, queue, store, settings.max_queued)
+        identities = Identities(settings.data_dir.absolute() / FOLDER)
+        intake = Intake(database, queue, store, settings.max_queued, identities)
         yield Jobs(
             settings=settings,
             database=database,
@@ -80,8 +83,9 @@ def open_jobs(settings: Settings, make_queue: MakeQueue = dbos_queue) -> Iterato
             intake=intake,
             batches=BatchIntake(intake, settings.max_batch_jobs),
             lookup=Lookup(database),
-            eraser=Eraser(ledger, store, settings.retention_days, settings.retention_bytes),
+            eraser=Eraser(ledger, store, identities, settings.retention_days, settings.retention_bytes),
             activations=Activations(database),
+            identities=identities,
         )
 
 

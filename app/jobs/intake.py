@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.imaging.inputs import InputFile
 from app.jobs.database import Database
+from app.jobs.identities import Identities
 from app.jobs.ledger import WAITING_STAGE, present_job
 from app.jobs.queue import JobQueue, Ticket
 from app.jobs.records import (
@@ -51,6 +52,8 @@ class Request:
     another model by now; None compares the order."""
     traceparent: str | None = None
     """The span that the job's own will be linked to."""
+    identity: bytes | None = field(default=None, repr=False)
+    """Whose scan it was before it was de-identified."""
 
     @property
     def compared(self) -> dict[str, Any]:
@@ -80,12 +83,15 @@ class Intake:
         Of the installation.
     max_queued
         Jobs that may wait.
+    identities
+        Where it is kept whose a de-identified scan was.
     """
 
     database: Database
     queue: JobQueue
     store: Store
     max_queued: int
+    identities: Identities
 
     def accept(self, folder: Path, files: Sequence[InputFile], request: Request) -> str:
         """Store a received scan and make its job; gives the job's id once both outlive the power.
@@ -139,6 +145,7 @@ class Intake:
             if (known := self._job_of_key(request.idempotency_key, fingerprint)) is not None:
                 return known
             self.refuse_when_full()
+            request = replace(request, identity=self.identities.of(job_id))
             admission = Admission(request, fingerprint, scan["id"], scan["digest"], scan["size"], is_new_scan=False)
             made = self._admit(admission)
             if made is not None:
@@ -206,10 +213,13 @@ class Intake:
         work = work_digest(admission.digest, admission.request.order)
         if admission.request.context is not None:
             self.store.keep_context(job_id, admission.request.context)
+        if admission.request.identity is not None:
+            self.identities.keep(job_id, admission.request.identity)
         answer = self.copied_answer(work, job_id, 0)
         if self._written(job_id, admission, work, answer):
             return job_id
         self.store.erase_results(job_id)
+        self.identities.erase(job_id)
         return None
 
     def _written(self, job_id: str, admission: Admission, work: str, answer: tuple[str, StoredFile] | None) -> bool:

@@ -233,5 +233,21 @@ pacs_fetches = sa.Table(
     sa.Index("pacs_fetches_due", "source", "next_at"),
 )
 
+pacs_workitems = sa.Table(
+    "pacs_workitems",
+    metadata,
+    sa.Column("source", sa.String(64), primary_key=True),
+    sa.Column("workitem_uid", sa.String(64), primary_key=True),
+    # Only who knows it may change the workitem: after a restart this service still does.
+    sa.Column("transaction_uid", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("job_id", _ID),
+    sa.Column("began_at", sa.Double, nullable=False),
+    sa.Column("next_at", sa.Double),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("last_answer", _CODE),
+    sa.Index("pacs_workitems_due", "source", "next_at"),
+)
+
 OF_A_JOB = (attempts, events, idempotency_keys, batch_jobs, outbox, pacs_returns)
 """Tables with rows that go when a job is erased. The audit trail stays: it holds nothing of the patient."""

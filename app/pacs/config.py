@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from app.imaging.deidentification import Retained
 from app.pacs.errors import PacsConfigInvalid
 from app.pacs.patterns import checked_pattern
 
@@ -91,6 +92,18 @@ class Return(_Strict):
     kinds: tuple[Kind, ...] = Field(min_length=1)
 
 
+class Deidentification(_Strict):
+    """PS3.15 basic profile, before anything is kept; results go back to the original study."""
+
+    retain: tuple[Literal["modified_dates", "patient_characteristics"], ...] = ()
+    """Options of the profile."""
+
+    @property
+    def retained(self) -> Retained:
+        """As the rewriting takes it."""
+        return Retained(**dict.fromkeys(self.retain, True))
+
+
 class Rule(_Strict):
     """Which series are analysed: all of what is stated must hold; what the header does not say does not fit."""
 
@@ -106,6 +119,7 @@ class Rule(_Strict):
     min_instances: int = Field(default=20, ge=1)
     model: str | None = None
     operating_point: str | None = None
+    deidentify: Deidentification | None = None
     send: tuple[Return, ...] = ()
 
     @field_validator("description", "not_description")
@@ -165,6 +179,34 @@ class Poller(_Strict):
     max_instances: int = Field(default=5000, ge=1)
 
 
+class Worklist(_Strict):
+    """A UPS-RS worklist (PS3.18 11) whose scheduled workitems this service performs."""
+
+    url: Url
+    """Of the services, e.g. ``https://pacs.example/dicom-web``; ``/workitems`` follows."""
+    login: Login | None = None
+    every_s: float = Field(default=30.0, gt=0)
+    timeout_s: float = Field(default=30.0, gt=0, le=600)
+    station: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,16}$")
+    """Code value of the Scheduled Station Name that is ours; None: any."""
+    workitem_code: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,16}$")
+    """Code value of the Scheduled Workitem; None: any."""
+    input: Name
+    """Target of kind dicomweb that input is fetched from; addresses in a workitem are not followed."""
+    output: Name
+    """Target of kind dicomweb that results are stored at."""
+    kinds: tuple[Kind, ...] = Field(default=("sr", "seg"), min_length=1)
+    model: str | None = None
+    operating_point: str | None = None
+    deidentify: Deidentification | None = None
+    max_series_bytes: int = Field(default=4096 * MIB, ge=1024)
+
+    @property
+    def as_rule(self) -> Rule:
+        """What is asked of a series."""
+        return Rule(name="worklist", model=self.model, operating_point=self.operating_point)
+
+
 class PacsConfig(_Strict):
     """The whole file."""
 
@@ -173,6 +215,7 @@ class PacsConfig(_Strict):
     receive: Receiving = Receiving()
     dimse: Listener | None = None
     orthanc: dict[Name, Poller] = {}
+    worklist: dict[Name, Worklist] = {}
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
@@ -184,6 +227,11 @@ class PacsConfig(_Strict):
                 raise ValueError(f"rule {rule.name} names a target twice in send")
             if unknown := sorted(set(wanted) - set(self.targets)):
                 raise ValueError(f"rule {rule.name} sends to {', '.join(unknown)}, which is not among the targets")
+        for name, worklist in self.worklist.items():
+            for use in (worklist.input, worklist.output):
+                target = self.targets.get(use)
+                if target is None or target.kind != "dicomweb":
+                    raise ValueError(f"worklist {name} names {use}, which is no target of kind dicomweb")
         return self
 
     def rule(self, name: str | None) -> Rule | None:

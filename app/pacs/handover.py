@@ -24,8 +24,8 @@ from app.pacs.returns import ask_for_return
 from app.pacs.shelf import HANDED, LEFT, OPEN, Shelf
 from app.uploads import StorageFull
 
-MakeOrder = Callable[[Rule, str], Order]
-"""What is to be done with a series of a rule, by SeriesInstanceUID.
+MakeOrder = Callable[[Rule, str | None], Order]
+"""What is to be done with a series of a rule, by SeriesInstanceUID; None leaves the choice to the reader.
 
 Raises OptionError for a model that is not loaded.
 """
@@ -107,7 +107,8 @@ class Handover:
                 os.link(path, folder / f"{number:06d}")
             inputs = [InputFile(folder / f"{number:06d}", f"{number:06d}.dcm") for number in range(len(files))]
             try:
-                return self.intake.accept(folder, inputs, Request(order, _PACS, key))
+                whose = self.shelf.identity(series["id"], [path.name for path in files])
+                return self.intake.accept(folder, inputs, Request(order, _PACS, key, identity=whose))
             except IdempotencyMismatch:
                 known = self.intake.job_of_key(key)
                 if known is None:  # erased at this moment

@@ -20,6 +20,9 @@ from app.pacs.handover import Handover, MakeOrder
 from app.pacs.orthanc import OrthancPoller, check_orthanc
 from app.pacs.returns import Destination, MakeObjects, Returns
 from app.pacs.shelf import Shelf
+from app.pacs.ups_client import UpsClient
+from app.pacs.workitem_input import InputDesk
+from app.pacs.worklist import Performer
 from app.upload_folders import process_folder
 
 _ROUND_S = 1.0
@@ -35,7 +38,7 @@ class Pacs:
     ----------
     config
         As it was read.
-    shelf, handover, returns, pollers
+    shelf, handover, returns, pollers, performers
         The parts.
     scratch
         Folder of this process, on the file system of the shelf.
@@ -46,6 +49,7 @@ class Pacs:
     handover: Handover
     returns: Returns
     pollers: tuple[OrthancPoller, ...]
+    performers: tuple[Performer, ...]
     scratch: Path
 
 
@@ -65,7 +69,8 @@ def checks_of(config: PacsConfig) -> dict[str, Callable[[], str]]:
     asked: dict[str, Callable[[], str]] = {
         f"target {name}": destination.check for name, destination in destinations_of(config).items()
     }
-    return asked | {f"orthanc {name}": partial(check_orthanc, poller) for name, poller in config.orthanc.items()}
+    asked |= {f"orthanc {name}": partial(check_orthanc, poller) for name, poller in config.orthanc.items()}
+    return asked | {f"worklist {name}": UpsClient(worklist).check for name, worklist in config.worklist.items()}
 
 
 @contextmanager
@@ -77,17 +82,30 @@ def open_pacs(jobs: Jobs, config: PacsConfig, make_order: MakeOrder, make_object
     OSError
         The data folder cannot be written.
     """
-    shelf = Shelf(jobs.database, jobs.settings.data_dir.absolute() / "pacs", config)
+    shelf = Shelf(jobs.database, jobs.settings.data_dir.absolute() / "pacs", config, jobs.settings.read)
     shelf.prepare()
+    returns = Returns(jobs.database, destinations_of(config), make_objects)
     with process_folder(jobs.store.incoming) as scratch:
         yield Pacs(
             config=config,
             shelf=shelf,
             handover=Handover(shelf, jobs.intake, make_order, scratch),
-            returns=Returns(jobs.database, destinations_of(config), make_objects),
+            returns=returns,
             pollers=tuple(
                 OrthancPoller(name, settings, jobs.database, shelf, scratch)
                 for name, settings in config.orthanc.items()
+            ),
+            performers=tuple(
+                Performer(
+                    name,
+                    UpsClient(settings),
+                    InputDesk(jobs, settings, _web(config, settings.input), make_order, scratch),
+                    jobs,
+                    returns,
+                    make_objects,
+                    _web(config, settings.output).url,
+                )
+                for name, settings in config.worklist.items()
             ),
             scratch=scratch,
         )
@@ -109,6 +127,8 @@ def pacs_running(pacs: Pacs) -> Iterator[int | None]:
         ("handover", pacs.handover.hand_over_due, _ROUND_S),
         ("tidy", pacs.shelf.tidy, _ROUND_S * _TIDY_EVERY),
         *((f"orthanc {poller.name}", poller.round, poller.settings.every_s) for poller in pacs.pollers),
+        *((f"worklist {each.name}", each.search, each.client.settings.every_s) for each in pacs.performers),
+        *((f"workitems {each.name}", each.go_on, _ROUND_S) for each in pacs.performers),
         *((f"returns {name}", _sending(pacs, name), _ROUND_S) for name in pacs.config.targets),
     ]
     threads = [
@@ -130,6 +150,13 @@ def pacs_running(pacs: Pacs) -> Iterator[int | None]:
             for thread in threads:
                 # One that waits for a PACS is left: what it was doing is done again by whoever comes next.
                 thread.join(timeout=max(0.0, deadline - time.monotonic()))
+
+
+def _web(config: PacsConfig, name: str) -> WebTarget:
+    target = config.targets[name]
+    if not isinstance(target, WebTarget):  # the configuration has been checked
+        raise TypeError(name)
+    return target
 
 
 def _sending(pacs: Pacs, target: str) -> Callable[[], object]:

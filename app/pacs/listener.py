@@ -24,7 +24,7 @@ from app.logs import described
 from app.pacs.config import Listener
 from app.pacs.errors import FailureReason, InstanceRefused, ListenerUnavailable
 from app.pacs.instances import ACCEPTED_SYNTAXES, SOP_CLASSES, read_instance
-from app.pacs.shelf import Received, Shelf
+from app.pacs.shelf import Shelf
 
 _SUCCESS = 0x0000
 _LONGEST_REQUEST = 1 << 17
@@ -179,7 +179,7 @@ def _store(event: Event, desk: _Desk) -> int:
         asked = getattr(event.request, "AffectedSOPInstanceUID", None)
         if instance.sop_uid != asked:
             return FailureReason.DOES_NOT_MATCH
-        desk.shelf.put([Received(path, instance)])
+        desk.shelf.put([desk.shelf.taken(path, instance)])
     except InstanceRefused as refusal:
         return refusal.reason
     except (LungNoduleError, OSError) as error:

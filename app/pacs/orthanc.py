@@ -10,6 +10,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,18 @@ from app.imaging.errors import LungNoduleError
 from app.jobs.database import Database
 from app.jobs.rows import Row
 from app.jobs.tables import pacs_cursors, pacs_fetches
+from app.pacs.claims import CLAIM_S, held
 from app.pacs.config import Poller
 from app.pacs.errors import PacsTroubleError
 from app.pacs.instances import read_instance
-from app.pacs.shelf import Received, Shelf
+from app.pacs.received import Received
+from app.pacs.shelf import Shelf
 from app.pacs.web_session import AnswerTooLarge, WebSession, web_trouble_told
 
 _PAGE = 100
 _MAX_ANSWER_BYTES = 16 << 20
 MAX_TRIES = 60
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 3600.0
-_CLAIM_S = 1800.0
-"""A series that was being fetched and not heard of again is fetched anew after this."""
 _REMOTE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")
 
 
@@ -68,7 +69,8 @@ class OrthancPoller:
         self.read_log()
         fetched = 0
         while (row := self._claim()) is not None:
-            answer = self._fetch(row)
+            with held(partial(self._renew, row)):
+                answer = self._fetch(row)
             self._note(row, answer)
             if answer == "pacs_unreachable":
                 break
@@ -152,8 +154,15 @@ class OrthancPoller:
                 due = due.with_for_update(skip_locked=True)
             row = connection.execute(due).mappings().one_or_none()
             if row is not None:
-                connection.execute(_the_row(row).values(next_at=at + _CLAIM_S, tries=row["tries"] + 1))
+                connection.execute(_the_row(row).values(next_at=at + CLAIM_S, tries=row["tries"] + 1))
             return row
+
+    def _renew(self, row: Row) -> None:
+        """It is still being fetched; one that was announced anew meanwhile is due as it is."""
+        with self.database.transaction() as connection:
+            at = self.database.now(connection)
+            mine = pacs_fetches.c.seq == row["seq"], pacs_fetches.c.tries == row["tries"] + 1
+            connection.execute(_the_row(row).where(*mine).values(next_at=at + CLAIM_S))
 
     def _note(self, row: Row, answer: str) -> None:
         tries = row["tries"] + 1
@@ -190,7 +199,7 @@ class OrthancPoller:
             instance = read_instance(path)
             if number == 0 and not self.shelf.wants(instance):
                 return "not_wanted"
-            received.append(Received(path, instance))
+            received.append(self.shelf.taken(path, instance))
         self.shelf.put(received, complete=True)
         return "fetched"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import sqlalchemy as sa
@@ -22,6 +23,7 @@ from app.jobs.records import FINISHED, State
 from app.jobs.rows import Row
 from app.jobs.tables import jobs, pacs_returns
 from app.logs import described
+from app.pacs.claims import CLAIM_S, held
 
 MakeObjects = Callable[[str, Sequence[str]], list[Dataset]]
 """The objects of a job's results by kind, the same UIDs at every call.
@@ -31,7 +33,6 @@ Raises LungNoduleError where they cannot be made now.
 MAX_TRIES = 60
 """With the pauses below, about two and a half days: a PACS may be away for a weekend."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 3600.0
-_CLAIM_S = 300.0
 
 
 class Destination(Protocol):
@@ -99,7 +100,8 @@ class Returns:
         sent = 0
         self._void_ended()
         while (row := self._claim(target)) is not None:
-            confirmed, answer = self._send(row)
+            with held(partial(self._renew, row)):
+                confirmed, answer = self._send(row)
             self._note(row, confirmed, answer)
             sent += answer == STORED
             if answer != STORED and confirmed == set(row["confirmed"]):
@@ -170,8 +172,15 @@ class Returns:
                 due = due.with_for_update(skip_locked=True, of=pacs_returns)
             row = connection.execute(due).mappings().one_or_none()
             if row is not None:
-                connection.execute(_the_row(row).values(next_at=at + _CLAIM_S, tries=row["tries"] + 1))
+                connection.execute(_the_row(row).values(next_at=at + CLAIM_S, tries=row["tries"] + 1))
             return row
+
+    def _renew(self, row: Row) -> None:
+        """It is still being sent; a row that was asked for anew is another one."""
+        with self.database.transaction() as connection:
+            at = self.database.now(connection)
+            mine = pacs_returns.c.tries == row["tries"] + 1, pacs_returns.c.created_at == row["created_at"]
+            connection.execute(_the_row(row).where(*mine).values(next_at=at + CLAIM_S))
 
     def _send(self, row: Row) -> tuple[set[str], str]:
         """SOPInstanceUIDs confirmed so far, and one word for how it went."""

@@ -12,32 +12,30 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from app.imaging.identity import Identity, merged
+from app.imaging.pseudonyms import pseudonyms_in
+from app.imaging.read_options import ReadLimits
 from app.jobs.database import Database
+from app.jobs.identities import write_secretly
 from app.jobs.records import DatabaseUnavailable, State
 from app.jobs.tables import jobs, pacs_instances, pacs_series
 from app.pacs.config import PacsConfig
 from app.pacs.instances import Instance
+from app.pacs.received import Received, without_patient
 from app.pacs.rules import first_fitting
 from app.uploads import full_disk_refused
 
 OPEN, HANDED, LEFT = "open", "handed", "left"
 """More may come; a job was made; not analysed, see ``code``."""
 _RACES = 5
+_IDENTITY = ".identity"
 _ORPHAN_AGE_S = 3600.0
-
-
-@dataclass(frozen=True)
-class Received:
-    """One instance in a file of ours, which `Shelf.put` moves."""
-
-    path: Path
-    instance: Instance
 
 
 @dataclass(frozen=True)
@@ -52,15 +50,31 @@ class Shelf:
         Folder in the data folder, on the same file system as what is received.
     config
         Rules and times.
+    limits
+        Of the reader.
     """
 
     database: Database
     root: Path
     config: PacsConfig
+    limits: ReadLimits = field(default_factory=ReadLimits)
 
     def prepare(self) -> None:
         """Make the folder."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def taken(self, path: Path, instance: Instance) -> Received:
+        """A received file as it may be put: where the rule of its series says so, its patient is taken out of it now.
+
+        Raises
+        ------
+        InstanceRefused
+            It cannot be de-identified.
+        """
+        rule = self.config.rule(self._rule_of(instance.series_uid)) or self.config.rule(self._rule_for(instance))
+        if rule is None or rule.deidentify is None:
+            return Received(path, instance, instance)
+        return without_patient(path, instance, pseudonyms_in(self.root.parent), rule.deidentify.retained, self.limits)
 
     def put(self, received: Sequence[Received], *, complete: bool = False) -> None:
         """Keep instances that a rule asks for, and let the others go; afterwards they outlive the power.
@@ -79,9 +93,9 @@ class Shelf:
         """
         by_series: dict[str, list[Received]] = {}
         for one in received:
-            by_series.setdefault(one.instance.series_uid, []).append(one)
+            by_series.setdefault(one.stored.series_uid, []).append(one)
         for together in by_series.values():
-            known = self._rule_of(together[0].instance.series_uid)
+            known = self._rule_of(together[0].stored.series_uid)
             # Once asked for, the rest of a series is taken whatever its headers say: the reader judges it as a whole.
             wanted = [one for one in together if known or self._rule_for(one.instance)]
             if wanted:
@@ -103,6 +117,12 @@ class Shelf:
             )
             return [(self.root / series_id / name, slices) for name, slices in rows]
 
+    def identity(self, series_id: str, names: Sequence[str]) -> bytes | None:
+        """Whose a de-identified series was; None for one that is kept as it came."""
+        kept = [self.root / series_id / f"{name}{_IDENTITY}" for name in names]
+        found = [Identity.from_bytes(path.read_bytes()) for path in kept if path.exists()]
+        return merged(found).to_bytes() if found else None
+
     def tidy(self) -> int:
         """Remove series that have been dealt with for a while, and folders that belong to none; gives how many."""
         with self.database.reading() as connection:
@@ -120,10 +140,14 @@ class Shelf:
         return rule.name if rule else None
 
     def _rule_of(self, series_uid: str) -> str | None:
+        """Of a series that is there already, under its own UID or under the one that replaces it."""
+        uids = [series_uid]
+        if any(rule.deidentify for rule in self.config.rules):
+            uids.append(pseudonyms_in(self.root.parent).uid(series_uid))
         with self.database.reading() as connection:
-            query = sa.select(pacs_series.c.rule).where(pacs_series.c.id == series_id_of(series_uid))
-            name = connection.execute(query).scalar_one_or_none()
-        return name if self.config.rule(name) else None
+            query = sa.select(pacs_series.c.rule).where(pacs_series.c.id.in_([series_id_of(uid) for uid in uids]))
+            names = list(connection.execute(query.order_by(pacs_series.c.last_at.desc())).scalars())
+        return next((name for name in names if self.config.rule(name)), None)
 
     def _keep(self, received: Sequence[Received], rule: str, *, complete: bool) -> None:
         with full_disk_refused():
@@ -138,7 +162,7 @@ class Shelf:
 
     def _write_down(self, received: Sequence[Received], rule: str, *, complete: bool) -> None:
         """Rows and files together: while the series' row is held, nobody hands it over or removes it."""
-        first = received[0].instance
+        first = received[0].stored
         series_id = series_id_of(first.series_uid)
         with self.database.transaction() as connection:
             at = self.database.now(connection)
@@ -153,11 +177,11 @@ class Shelf:
                 )  # fmt: skip
             names = sa.select(pacs_instances.c.name).where(pacs_instances.c.series_id == series_id)
             known = set(connection.execute(names).scalars())
-            new = {_name_of(one.instance): one for one in received if _name_of(one.instance) not in known}
+            new = {_name_of(one.stored): one for one in received if _name_of(one.stored) not in known}
             self._place(series_id, new)
             for name, one in new.items():
                 connection.execute(
-                    sa.insert(pacs_instances).values(series_id=series_id, name=name, slices=one.instance.slices)
+                    sa.insert(pacs_instances).values(series_id=series_id, name=name, slices=one.stored.slices)
                 )
             if new or state in (None, OPEN):
                 due_at = at if complete else at + self.config.receive.complete_after_s
@@ -172,6 +196,8 @@ class Shelf:
         folder.mkdir(mode=0o700, exist_ok=True)
         _force(self.root)
         for name, one in new.items():
+            if one.identity is not None:
+                write_secretly(folder / f"{name}{_IDENTITY}", one.identity)
             one.path.rename(folder / name)
         _force(folder)
 

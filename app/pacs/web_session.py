@@ -83,6 +83,20 @@ class WebSession(requests.Session):
                 self._read(response, file, max_bytes)
             return response.status_code
 
+    def fetch(self, url: str, accept: str, target: Path, max_bytes: int) -> requests.Response:
+        """GET an answer to the disk; gives it without its body. Only of 200 is anything written.
+
+        Raises
+        ------
+        PacsTroubleError, AnswerTooLarge, requests.RequestException
+            As `request`.
+        """
+        response = self._asked("GET", url, headers={"Accept": accept})
+        with response, target.open("wb") as file:
+            if response.status_code == 200:
+                self._read(response, file, max_bytes)
+        return response
+
     def _asked(self, method: str, url: str | bytes, *args: Any, **named: Any) -> requests.Response:  # noqa: ANN401
         named |= {"timeout": self._timeout_s, "allow_redirects": False, "stream": True}
         if self._login is not None:

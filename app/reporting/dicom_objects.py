@@ -14,12 +14,12 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
+from app.imaging.original_headers import PATIENT_AND_STUDY
 from app.imaging.volume import SliceIdentity
 from app.inference.findings import DISCLAIMER, Nodule, SliceBox
 from app.reporting.codes import Concept
 from app.reporting.errors import no_nodules
 from app.reporting.material import Material, key_slice
-from app.reporting.reference_images import PATIENT_AND_STUDY
 
 MANUFACTURER = "lungnodule"
 """By it a PACS rule, and we, know our own objects."""

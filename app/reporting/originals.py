@@ -11,6 +11,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from app.imaging.errors import UnreadableScan
+from app.imaging.identity import Identity
 from app.imaging.inputs import Source
 from app.imaging.original_headers import read_original_headers
 from app.imaging.read_options import ReadLimits, ReadOptions
@@ -40,6 +41,8 @@ class Originals:
     findings: Findings
     limits: ReadLimits = field(default_factory=ReadLimits)
     scratch_root: Path | None = None
+    whose: Identity | None = None
+    """Of de-identified files: `image`, `images` and `slice_uid` then speak of the images as they were before."""
 
     @property
     def is_dicom(self) -> bool:
@@ -76,11 +79,13 @@ class Originals:
         ScanError
             The files are no longer what was analysed.
         """
-        wanted = {self.slice_uid(z) for z in (0, *self._slices_with_nodules())}
+        wanted = {self._stored_uid(z) for z in (0, *self._slices_with_nodules())}
         with tempfile.TemporaryDirectory(prefix="lungnodule-headers-", dir=self.scratch_root) as folder:
             found = read_original_headers(self.files, wanted, self.limits, Path(folder))
         if set(found) != wanted:
             raise _another_scan()
+        if self.whose is not None:
+            found = {self.whose.uid(uid): self.whose.restored(header) for uid, header in found.items()}
         return {uid: reference_image(header) for uid, header in found.items()}
 
     def image(self, z: int) -> Dataset:
@@ -89,6 +94,9 @@ class Originals:
 
     def slice_uid(self, z: int) -> str:
         """SOPInstanceUID of the image that slice ``z`` of the volume came from."""
+        return self._stored_uid(z) if self.whose is None else self.whose.uid(self._stored_uid(z))
+
+    def _stored_uid(self, z: int) -> str:
         return self.findings.identity.slices[z].sop_instance_uid if self.findings.identity else ""
 
     def _slices_with_nodules(self) -> Iterable[int]:

@@ -13,16 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import validate_value
 
 from app.imaging.dicom_headers import pydicom_silenced
-
-PATIENT_AND_STUDY = (
-    "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientBirthTime", "PatientSex",
-    "OtherPatientIDs", "OtherPatientNames", "EthnicGroup", "PatientComments", "PatientIdentityRemoved",
-    "DeidentificationMethod", "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "StudyDescription",
-    "AccessionNumber", "ReferringPhysicianName", "PatientAge", "PatientSize", "PatientWeight", "Occupation",
-    "AdditionalPatientHistory", "AdmittingDiagnosesDescription", "MedicalAlerts", "Allergies", "SmokingStatus",
-    "PregnancyStatus", "LastMenstrualDate", "PatientState", "TimezoneOffsetFromUTC",
-)  # fmt: skip
-"""Repeated in every object, so that all of a study say the same of it (Patient, General Study, Patient Study)."""
+from app.imaging.original_headers import PATIENT_AND_STUDY
 
 _IMAGE = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality",

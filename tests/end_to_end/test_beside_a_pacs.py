@@ -28,7 +28,7 @@ from app.phantom.chest import phantom_ct
 from app.phantom.dicom_headers import PhantomPatient
 from app.phantom.dicom_series import write_dicom_series
 from app.reporting import codes
-from tests.pacs.orthanc import PASSWORD, USER, Orthanc, running_orthanc, storescu, until
+from tests.pacs.orthanc import PASSWORD, USER, Orthanc, pacs_toml, running_orthanc, storescu, until
 from tests.reporting.validators import errors_of_dciodvfy, program, run
 
 KINDS = ("sr", "seg", "gsps", "ko", "sc", "pdf")
@@ -81,7 +81,7 @@ def make_site(tmp_path_factory: pytest.TempPathFactory, tiny_model_store: Path) 
 
         def make(series: list[Path], model_store: Path = tiny_model_store, models: str = "tiny") -> Site:
             folder = tmp_path_factory.mktemp("site")
-            (folder / "pacs.toml").write_text(configuration(orthanc))
+            (folder / "pacs.toml").write_text(pacs_toml(orthanc, min_instances=20, kinds=KINDS))
             environment = {
                 "LUNGNODULE_DATA_DIR": str(folder / "data"), "LUNGNODULE_PACS_CONFIG": str(folder / "pacs.toml"),
                 "LUNGNODULE_MODEL_STORE": str(model_store), "LUNGNODULE_MODELS": models, "LUNGNODULE_DEVICE": "cpu",
@@ -92,26 +92,6 @@ def make_site(tmp_path_factory: pytest.TempPathFactory, tiny_model_store: Path) 
             return Site(orthanc, series, study_uid, folder, environment)
 
         yield make
-
-
-def configuration(orthanc: Orthanc) -> str:
-    login = f'login = {{ user = "{USER}", secret_env = "ORTHANC_PASSWORD" }}'
-    return f"""
-[orthanc.main]
-url = "{orthanc.url}"
-{login}
-every_s = 0.2
-
-[targets.archive]
-kind = "dicomweb"
-url = "{orthanc.url}/dicom-web"
-{login}
-
-[[rules]]
-name = "chest"
-min_instances = 20
-send = [{{ target = "archive", kinds = {json.dumps(KINDS)} }}]
-"""
 
 
 @dataclass(frozen=True)

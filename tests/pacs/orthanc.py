@@ -100,6 +100,33 @@ def running_orthanc(folder: Path, **changes: Any) -> Iterator[Orthanc]:
         made.stop()
 
 
+def pacs_toml(orthanc: Orthanc, *, min_instances: int, kinds: Sequence[str], rule: str = "", more: str = "") -> str:
+    """The file of LUNGNODULE_PACS_CONFIG for this Orthanc: its log followed, results sent back to it.
+
+    ``rule`` is added to the only rule, ``more`` to the file. The password is read from ORTHANC_PASSWORD.
+    """
+    login = f'login = {{ user = "{USER}", secret_env = "ORTHANC_PASSWORD" }}'
+    return f"""
+[orthanc.main]
+url = "{orthanc.url}"
+{login}
+every_s = 0.2
+
+[targets.archive]
+kind = "dicomweb"
+url = "{orthanc.url}/dicom-web"
+{login}
+
+[[rules]]
+name = "chest"
+min_instances = {min_instances}
+send = [{{ target = "archive", kinds = {json.dumps(list(kinds))} }}]
+{rule}
+
+{more}
+"""
+
+
 def storescu(port: int, paths: Sequence[Path], *, called: str = "TESTPACS", calling: str = "CT1") -> int:
     """Send files as a scanner would; gives DCMTK's exit status."""
     command = [program("storescu", "dcmtk"), "-aet", calling, "-aec", called, "-to", "20", "127.0.0.1", str(port)]

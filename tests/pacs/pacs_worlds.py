@@ -17,7 +17,6 @@ from app.imaging.volume import CtVolume, Grid
 from app.pacs.config import PacsConfig
 from app.pacs.installation import Pacs, open_pacs
 from app.pacs.instances import read_instance
-from app.pacs.shelf import Received
 from app.phantom.dicom_headers import PhantomPatient, SeriesAttributes, phantom_uid
 from app.phantom.dicom_series import write_dicom_series
 from tests.jobs.installations import ORDER, World, world
@@ -92,7 +91,7 @@ class PacsWorld:
         for path in paths:
             copy = self.pacs.scratch / f"{len(list(self.pacs.scratch.iterdir())):06d}"
             copy.write_bytes(path.read_bytes())
-            received.append(Received(copy, read_instance(copy)))
+            received.append(self.pacs.shelf.taken(copy, read_instance(copy)))
         self.pacs.shelf.put(received, complete=complete)
 
     def jobs(self) -> list[Any]:

@@ -28,7 +28,7 @@ from app.pacs.errors import PacsTroubleError
 from app.phantom.chest import phantom_ct
 from app.phantom.dicom_series import write_dicom_series
 from app.settings import Settings
-from tests.pacs.orthanc import PASSWORD, USER, Orthanc, free_port, running_orthanc, storescu, until
+from tests.pacs.orthanc import PASSWORD, USER, Orthanc, free_port, pacs_toml, running_orthanc, storescu, until
 from tests.pacs.pacs_worlds import capture, study_of, write_series
 from tests.pacs.service_process import captures_of
 
@@ -45,24 +45,8 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 def configured(tmp_path: Path, orthanc: Orthanc, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The configuration of docs/pacs.md, for this Orthanc."""
     monkeypatch.setenv("ORTHANC_PASSWORD", PASSWORD)
-    login = f'login = {{ user = "{USER}", secret_env = "ORTHANC_PASSWORD" }}'
     path = tmp_path / "pacs.toml"
-    path.write_text(f"""
-[orthanc.main]
-url = "{orthanc.url}"
-{login}
-every_s = 0.2
-
-[targets.archive]
-kind = "dicomweb"
-url = "{orthanc.url}/dicom-web"
-{login}
-
-[[rules]]
-name = "chest"
-min_instances = 3
-send = [{{ target = "archive", kinds = ["sc", "seg"] }}]
-""")
+    path.write_text(pacs_toml(orthanc, min_instances=3, kinds=["sc", "seg"]))
     return path
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from app.api.batch_schemas import BatchStatus, batch_status
+from app.api.deidentified_jobs import refuse_batches
 from app.api.errors import EmptyUpload
 from app.api.job_desk import DeskDependency, JobDesk
 from app.api.problems import problem_responses
@@ -48,6 +49,7 @@ async def create_batch(
     with their reasons; where none can, or a header cannot be read, the batch is refused and nothing of it is kept.
     """
     desk.refuse_when_draining()
+    refuse_batches(desk.settings)
     async with desk.upload_folder() as folder:
         await desk.run(desk.jobs.intake.refuse_when_full)
         upload = await receive_upload(request.stream(), dict(request.headers), folder, service.upload_limits())

@@ -17,7 +17,7 @@ from app.imaging.inputs import InputFile
 from app.pacs.errors import FailureReason, InstanceRefused
 from app.pacs.installation import Pacs
 from app.pacs.instances import identity_or_none, read_instance
-from app.pacs.shelf import Received
+from app.pacs.received import Received
 from app.uploads import receive_related
 
 router = APIRouter(tags=["pacs"])
@@ -129,4 +129,4 @@ def _received(pacs: Pacs, path: Path, study_uid: str | None) -> Received:
     instance = read_instance(path)
     if study_uid is not None and instance.study_uid != study_uid:
         raise InstanceRefused(FailureReason.DOES_NOT_MATCH, "The instance is of another study.", code="other_study")
-    return Received(path, instance)
+    return pacs.shelf.taken(path, instance)

@@ -12,7 +12,7 @@ from app.api.problems import problem_responses, stored_problem_response
 from app.api.routes.job_results import no_result, note_reading
 from app.jobs.records import Job, StoreDamaged, StoredFile
 from app.reporting.bundle import document_of, unpack
-from app.reporting.originals import Originals
+from app.reporting.restored import material_of
 from app.reporting.results import MEDIA_TYPES, Rendered, make_result
 
 router = APIRouter(tags=["jobs"])
@@ -75,5 +75,6 @@ def _made(desk: JobDesk, job: Job, result: StoredFile, form: Form) -> Rendered:
         raise StoreDamaged("The stored scan is gone.", code="scan_missing")
     bundle = unpack(stored)
     with desk.jobs.store.scan(job.scan_id) as files:
-        originals = Originals(files, bundle.findings, desk.settings.read, desk.incoming)
-        return make_result(form, bundle.report, originals)
+        # A table is for people and programs, and stays as the answer is; the other forms belong beside the images.
+        whose = None if form == "csv" else desk.jobs.identities.of(job.id)
+        return make_result(form, *material_of(bundle, files, desk.settings.read, desk.incoming, whose))

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.api.deidentified_jobs import take_in
 from app.api.errors import EmptyUpload
 from app.api.job_desk import DeskDependency, JobDesk
 from app.api.job_schemas import JobList, JobStatus, StateName, is_live, job_status
@@ -115,7 +116,7 @@ async def create_job(
             asked=asked.model_dump(mode="json") | {"allow_repairs": list(order.allow_repairs)},
             traceparent=service.tracing.traceparent(),
         )
-        job_id = await desk.run(desk.jobs.intake.accept, folder, upload.files, wanted)
+        job_id = await desk.run(take_in, desk, folder, upload.files, wanted)
     return await _accepted(request, desk, job_id)
 
 
