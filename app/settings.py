@@ -56,7 +56,14 @@ class Settings(BaseSettings):
         description="Models to load at the start, comma-separated, as name (newest version) or name:version; the first "
         "is the default until one is activated.",
     )
-    @field_validator("models", "model_keys", "deidentify_retain", mode="before")
+    model_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Public keys of minisign, comma-separated: with any, only models whose manifest one of them signed "
+        "are loaded.",
+    )
+    shadow_model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*(:[0-9A-Za-z.+-]+)?$")] | None = Field(
+        default=None,
+        description="name or name:version of a model that analyses each scan again after its answer; only counted.",
     )
     max_loaded_models: int = Field(
         default=2, ge=1, description="Models kept in memory; more only while more are in use at once."
