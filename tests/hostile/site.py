@@ -30,7 +30,9 @@ LIMITS = {
     "LUNGNODULE_MIN_UPLOAD_BYTES_PER_S": 100_000,
     "LUNGNODULE_HEADER_TIMEOUT_S": 0.5,
     "LUNGNODULE_DOCUMENT_TIMEOUT_S": 0.5,
-    "LUNGNODULE_ANALYSIS_TIMEOUT_S": 30,
+    "LUNGNODULE_ANALYSIS_TIMEOUT_S": 60,
+    "LUNGNODULE_READ__MAX_FILES": 2000,
+    "LUNGNODULE_READ__MAX_HEADER_BYTES": 32 * MIB,
     "LUNGNODULE_READ__MAX_VOXELS": 1 << 24,
     "LUNGNODULE_READ__MAX_TOTAL_BYTES": 256 * MIB,
     "LUNGNODULE_READ__DECODE_WORKERS": 1,
@@ -167,18 +169,18 @@ def site(folder: Path, store: Path, **settings: Any) -> Iterator[Site]:
 
 
 class Watch:
-    """Peak of resident memory of a process and its children, and seconds, while it is entered."""
+    """Resident memory and seconds while it is entered: how far the process grew, the peak of its children."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
         self._ended = threading.Event()
         self._children = 0
-        self.seconds = 0.0
-        self.peak_mib = 0.0
+        self.seconds = self.own_mib = self.children_mib = 0.0
 
     def __enter__(self) -> Self:
         # Linux: the peak of the process itself is counted anew from here, and is exact.
         Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
+        self._before = self._process.memory_info().rss
         self._began = time.monotonic()
         self._thread = threading.Thread(target=self._sample)
         self._thread.start()
@@ -190,7 +192,8 @@ class Watch:
         self._thread.join()
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         (own,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")]
-        self.peak_mib = own / 1024 + self._children / MIB
+        self.own_mib = max(0.0, own / 1024 - self._before / MIB)
+        self.children_mib = self._children / MIB
 
     def _sample(self) -> None:
         listed = Path(f"/proc/{self._process.pid}/task").glob("*/children")

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import requests
@@ -44,15 +45,17 @@ def said(site: Site, pieces: Iterable[bytes], *, hang_up: bool = False) -> Answe
                 break
         if hang_up:
             return Answer(0, "", "")
-        connection.settimeout(60)
-        try:
-            while more := connection.recv(65536):
-                received += more
-                if _is_whole(received):
-                    break
-        except OSError:
-            pass
+        received = _rest(connection, received)
     return parsed(received)
+
+
+def _rest(connection: socket.socket, received: bytes) -> bytes:
+    """All of the answer, from what there is of it."""
+    connection.settimeout(60)
+    with suppress(OSError):
+        while not _is_whole(received) and (more := connection.recv(65536)):
+            received += more
+    return received
 
 
 def _is_whole(received: bytes) -> bool:
@@ -222,6 +225,7 @@ def _or_reset(site: Site, path: str, chunks: Iterable[bytes], headers: dict[str,
                 time.sleep(0.001)
             except OSError:
                 break
+        received = _rest(connection, received)
     return parsed(received)
 
 
