@@ -38,6 +38,7 @@ class ConnectionLimits:
 
     header_timeout_s: float
     """From the first byte, of a new connection from its beginning, to the end of the header."""
+    header_bytes: int
     send_timeout_s: float
     """How long a client may leave an answer untaken."""
     headers: int
@@ -50,6 +51,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
     """Those in force."""
     return ConnectionLimits(
         header_timeout_s=settings.header_timeout_s,
+        header_bytes=settings.max_header_bytes,
         send_timeout_s=settings.send_timeout_s,
         headers=settings.max_headers,
         connections=settings.max_connections,
@@ -167,6 +169,7 @@ def _problem(code: str, limits: ConnectionLimits, root_path: str) -> tuple[int, 
     request_id = uuid.uuid4().hex
     values = {
         "request_header_too_slow": {"limit_s": limits.header_timeout_s},
+        "request_header_too_large": {"limit_bytes": limits.header_bytes},
         "too_many_headers": {"limit": limits.headers},
         "too_many_connections": {"retry_after_s": _RETRY_AFTER_S},
     }
@@ -190,7 +193,7 @@ def _plain_requests(app: ASGIApp, limits: ConnectionLimits) -> ASGIApp:
     """
 
     async def checked(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (code := _fault(scope["headers"], limits)) is None:
+        if scope["type"] != "http" or (code := _fault(scope, limits)) is None:
             await app(scope, receive, send)
             return
         status, body = _problem(code, limits, scope.get("root_path", ""))
@@ -207,8 +210,12 @@ def _plain_requests(app: ASGIApp, limits: ConnectionLimits) -> ASGIApp:
     return checked
 
 
-def _fault(headers: list[tuple[bytes, bytes]], limits: ConnectionLimits) -> str | None:
+def _fault(scope: Scope, limits: ConnectionLimits) -> str | None:
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
     if len(headers) > limits.headers:
         return "too_many_headers"
+    # h11 counts only while a header is incomplete: one that arrives in one piece may be as long as the piece.
+    if len(scope["raw_path"]) + sum(len(name) + len(value) for name, value in headers) > limits.header_bytes:
+        return "request_header_too_large"
     names = {name for name, _ in headers}
     return "malformed_request" if {b"content-length", b"transfer-encoding"} <= names else None
