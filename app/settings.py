@@ -159,6 +159,20 @@ class Settings(BaseSettings):
         default=64 * 1024, gt=0, description="Least average rate of a request body after the grace, in bytes/s."
     )
 
+    max_document_bytes: int = Field(default=MIB, ge=1024, description="Largest JSON body, in bytes.")
+    document_timeout_s: float = Field(default=30.0, gt=0, description="Longest wait for a JSON body, in seconds.")
+    header_timeout_s: float = Field(default=15.0, gt=0, description="Longest wait for a request's header, in seconds.")
+    max_header_bytes: int = Field(default=32 * 1024, ge=1024, description="Largest request header, in bytes.")
+    max_headers: int = Field(default=100, ge=10, description="Most header fields of one request.")
+    keep_alive_s: int = Field(default=15, ge=1, description="Seconds after which an idle connection is closed.")
+    send_timeout_s: float = Field(
+        default=60.0, gt=0, description="Seconds after which a client that takes nothing of its answer in is let go."
+    )
+    max_connections: int = Field(default=1000, ge=1, description="Most connections at the same time.")
+    max_connections_per_address: int = Field(
+        default=0, ge=0, description="Most connections of one address; 0: no limit, as behind a proxy."
+    )
+
     read: ReadLimits = Field(
         default_factory=ReadLimits, description="Limits of the reader, e.g. LUNGNODULE_READ__MAX_SLICES."
     )

@@ -183,8 +183,24 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
 HTTP_PROBLEMS: Mapping[int, ProblemKind] = {
     404: PROBLEMS[NotFound],
     405: ProblemKind("method_not_allowed", 405, "Method not allowed", "The Allow header lists what is."),
+    408: PROBLEMS[UploadTooSlow],
     413: PROBLEMS[errors.UploadTooLarge],
 }
 """What routes refuse before a handler is called."""
+
+_SLOW_HEADER = ProblemKind(
+    "request_header_too_slow", 408, "Request header arrived too slowly", "Send the whole header at once."
+)
+_LARGE_HEADER = ProblemKind(
+    "request_header_too_large", 431, "Request header over a limit", "Send fewer and shorter header fields."
+)
+CONNECTION_PROBLEMS: Mapping[str, ProblemKind] = {
+    "malformed_request": ProblemKind("malformed_request", 400, "Not valid HTTP", "Let an HTTP library send it."),
+    "request_header_too_slow": _SLOW_HEADER,
+    "request_header_too_large": _LARGE_HEADER,
+    "too_many_headers": _LARGE_HEADER,
+    "too_many_connections": ProblemKind("too_many_connections", 503, "Too many connections", _RETRY),
+}
+"""What a connection is refused for before there is a request, by code."""
 
 CLIENT_CLOSED_REQUEST = ProblemKind("client_hung_up", 499, "Client closed the connection", "")

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from app.api.errors import FieldFault, InvalidFields
-from app.api.problem_kinds import CLIENT_CLOSED_REQUEST, HTTP_PROBLEMS, PROBLEMS, ProblemKind
+from app.api.problem_kinds import CLIENT_CLOSED_REQUEST, CONNECTION_PROBLEMS, HTTP_PROBLEMS, PROBLEMS, ProblemKind
 from app.api.waiting_line import ClientHungUp
 from app.imaging.errors import LungNoduleError
 
@@ -42,7 +42,7 @@ class Problem(BaseModel):
 
 def problem_kinds() -> list[ProblemKind]:
     """Every kind a client can meet, by status, then name."""
-    kinds = {kind.name: kind for kind in [*PROBLEMS.values(), *HTTP_PROBLEMS.values()]}
+    kinds = {kind.name: kind for kind in [*PROBLEMS.values(), *HTTP_PROBLEMS.values(), *CONNECTION_PROBLEMS.values()]}
     return sorted(kinds.values(), key=lambda kind: (kind.status, kind.name))
 
 

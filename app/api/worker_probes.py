@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI, Response
 from pydantic import BaseModel, Field
 
+from app.api.connection_guard import connection_limits, guarded_protocol
 from app.api.edge import Edge
 from app.api.errors import NotReady
 from app.api.model_choice import Models, called
@@ -153,7 +154,12 @@ def probes(place: Workplace) -> Iterator[None]:
         return
     with socket.create_server((settings.host, settings.worker_port)) as listening:
         config = uvicorn.Config(
-            worker_app(place), http="h11", log_config=None, access_log=False, server_header=False, lifespan="off"
+            worker_app(place),
+            http=guarded_protocol(connection_limits(settings)),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listening],), name="worker-probes", daemon=True)

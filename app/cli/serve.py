@@ -17,10 +17,6 @@ from app.cli.setup import one_process_per_port, settings_with
 if TYPE_CHECKING:
     import uvicorn
 
-KEEP_ALIVE_S = 15
-"""How long an idle connection is kept; longer than the usual 5 s, since a client looks at images between calls."""
-MAX_HEADER_BYTES = 32 * 1024
-
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = None,
@@ -45,6 +41,7 @@ def serve(
         one_process_per_port()
         import uvicorn
 
+        from app.api.connection_guard import connection_limits, guarded_protocol
         from app.api.model_choice import Models, open_models
         from app.api.pacs_desk import checked_config
         from app.jobs.installation import open_activations
@@ -73,13 +70,14 @@ def serve(
             host=settings.host,
             port=settings.port,
             root_path=settings.root_path,
-            http="h11",  # the one of uvicorn's parsers that bounds the size of headers
+            # h11: the one of uvicorn's parsers that bounds the size of headers.
+            http=guarded_protocol(connection_limits(settings)),
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_keep_alive=settings.keep_alive_s,
             timeout_graceful_shutdown=math.ceil(settings.upload_timeout_s + settings.analysis_timeout_s),
-            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            h11_max_incomplete_event_size=settings.max_header_bytes,
         )
         try:
             draining_server(config, draining, settings.drain_notice_s).run()

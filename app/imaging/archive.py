@@ -77,7 +77,8 @@ def unpack(archive: ScanFile, scratch: Path, limits: ReadLimits, first_index: in
         with archive.path.open("rb") as stream:
             _check_directory_size(archive, stream, limits)
             opened = zipfile.ZipFile(stream)
-            members = [member for member in opened.infolist() if not member.is_dir()]
+            # Not is_dir(), which fails on an empty name.
+            members = [member for member in opened.infolist() if not member.filename.endswith("/")]
             _check(archive, members, limits)
             wanted, ignored = _wanted(members, first_index)
             return Unpacked(_spooled(archive, opened, wanted, scratch), tuple(ignored))

@@ -11,9 +11,11 @@ import base64
 import dataclasses
 import io
 import json
+import struct
 import types
 import typing
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,6 +36,11 @@ VERSION = 1
 
 _DOCUMENT = "result.json"
 _FINDINGS = "findings.json"
+_DAMAGES = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError,
+    LookupError, ValueError, TypeError, AttributeError, ArithmeticError,
+)  # fmt: skip
+"""What bytes that are no bundle make of `zipfile`, `json` and of the types of the fields."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """A zip must name a time; this one says nothing."""
 
@@ -84,18 +91,25 @@ def unpack(stored: bytes) -> Bundle:
     Raises
     ------
     ResultUnavailable
-        ``no_outlines``: stored by a version that kept less, or by a later one that this program cannot read.
+        ``no_outlines``: stored by a version that kept less, or by a later one that this program cannot read;
+        ``stored_answer_damaged``.
     """
     if not zipfile.is_zipfile(io.BytesIO(stored)):
         raise _another_version(0)
-    with zipfile.ZipFile(io.BytesIO(stored)) as archive:
-        kept = json.loads(archive.read(_FINDINGS))
-        if kept["version"] != VERSION:
-            raise _another_version(kept["version"])
-        made_at = datetime.fromisoformat(kept["made_at"])
-        # Only what was compared has the field.
-        wanted = ComparedFindings if "comparison" in kept["findings"] else Findings
-        return Bundle(archive.read(_DOCUMENT), decoded(wanted, kept["findings"]), made_at)
+    try:
+        with zipfile.ZipFile(io.BytesIO(stored)) as archive:
+            kept = json.loads(archive.read(_FINDINGS))
+            if kept["version"] != VERSION:
+                raise _another_version(kept["version"])
+            made_at = datetime.fromisoformat(kept["made_at"])
+            # Only what was compared has the field.
+            wanted = ComparedFindings if "comparison" in kept["findings"] else Findings
+            return Bundle(archive.read(_DOCUMENT), decoded(wanted, kept["findings"]), made_at)
+    except _DAMAGES as damage:
+        raise ResultUnavailable(
+            "The stored answer is damaged. POST to the job's link `retry` to have the scan analysed again.",
+            code="stored_answer_damaged",
+        ) from damage
 
 
 def _another_version(found: int) -> ResultUnavailable:

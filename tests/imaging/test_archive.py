@@ -6,6 +6,7 @@ import io
 import stat
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from app.imaging.errors import ScanError, UnreadableScan, UploadTooLarge
 from app.imaging.inputs import ScanFile
 from app.imaging.read_options import ReadLimits
 from app.imaging.reading import read_ct
+from tests.hostile.archive_files import end_record, entry, local
 from tests.imaging.dicom_worlds import options, tiny_ct, write_tiny
 
 LIMITS = ReadLimits(max_files=20, max_total_bytes=1 << 20, min_ratio_bytes=1 << 16)
@@ -78,6 +80,15 @@ def test_names_are_data_not_paths(unpacked: Callable[[bytes], Unpacked], name: s
     assert contents(result) == [b"content"]
     assert "/" not in result.files[0].name
     assert "\\" not in result.files[0].name
+
+
+def test_a_member_without_a_name_is_one(unpacked: Callable[[bytes], Unpacked]) -> None:
+    """Found by fuzzing: `ZipInfo.is_dir` raises IndexError."""
+    stream = zlib.compress(b"content", wbits=-zlib.MAX_WBITS)
+    sizes = (zlib.crc32(b"content"), len(stream), 7)
+    member, directory = local(b"", *sizes) + stream, entry(b"", *sizes, 0)
+    data = member + directory + end_record(1, len(directory), len(member))
+    assert contents(unpacked(data)) == [b"content"]
 
 
 def test_links_are_not_followed(unpacked: Callable[[bytes], Unpacked]) -> None:

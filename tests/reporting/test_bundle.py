@@ -87,3 +87,14 @@ def test_a_later_version_is_refused():
     with pytest.raises(ResultUnavailable) as refused:
         unpack(changed(stored(make_findings()), lambda kept: kept.update(version=2)))
     assert refused.value.values == {"stored_version": 2, "version": 1}
+
+
+@pytest.mark.parametrize("at", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_damaged_bundle_is_told_apart_from_a_fault_of_ours(at: float) -> None:
+    """Found by fuzzing: nine kinds of exceptions."""
+    data = bytearray(pack(Bundle(b"{}", make_findings(make_nodule(1, 0.9)), datetime(2026, 1, 1, tzinfo=UTC))))
+    place = int(at * len(data))
+    data[place : place + 40] = b"\xff" * 40
+    with pytest.raises(ResultUnavailable) as caught:
+        unpack(bytes(data))
+    assert caught.value.code in ("stored_answer_damaged", "no_outlines")

@@ -11,12 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.job_desk import DeskDependency
 from app.api.pacs_desk import PacsDependency
 from app.api.problems import problem_responses
+from app.api.small_body import SmallBodyRoute
 from app.imaging.errors import OptionError
 from app.inference.findings import DISCLAIMER
 from app.pacs.config import Kind
 from app.pacs.returns import Return
 
-router = APIRouter(tags=["pacs"])
+router = APIRouter(tags=["pacs"], route_class=SmallBodyRoute)
 
 
 class ReturnRequest(BaseModel):

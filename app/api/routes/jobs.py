@@ -19,6 +19,7 @@ from app.api.job_schemas import JobList, JobStatus, StateName, is_live, job_stat
 from app.api.problems import problem_responses
 from app.api.routes.predict import PredictOptions, any_content, form_body, parse_fields
 from app.api.service import Service, ServiceDependency
+from app.api.small_body import SmallBodyRoute
 from app.imaging.errors import OptionError
 from app.inference.pipeline import choose_operating_point
 from app.jobs import intake
@@ -28,7 +29,7 @@ from app.jobs.records import Job, Order, State
 from app.reporting.clinical_context import ClinicalContext
 from app.uploads import receive_upload
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=SmallBodyRoute)
 
 POLL_AFTER_S = 2
 """Retry-After of what is not done yet."""

@@ -1,0 +1,64 @@
+"""Rows 1 to 41 of the hostile inputs, sent to the service as it is installed."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.cases import HOSTILE, Case
+from tests.hostile.site import LIMITS, Site, site
+from tests.hostile.trying import good_one_fails, tried
+
+ROWS = {row: list(cases) for row, cases in groupby(HOSTILE, key=lambda case: case.row)}
+
+
+@pytest.fixture(scope="module")
+def running(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model_store: Path
+) -> Iterator[tuple[Site, subprocess.Popen[bytes]]]:
+    with site(tmp_path_factory.mktemp("hostile"), tiny_model_store, **LIMITS) as made:
+        process = made.serve()
+        # What is loaded when it is needed first is no cost of a hostile input.
+        assert not good_one_fails(made, made.folder / "first")
+        yield made, process
+
+
+def test_every_row_that_is_an_input_is_there() -> None:
+    assert list(ROWS) == list(range(1, 42))
+    assert len({case.id for case in HOSTILE}) == len(HOSTILE)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_it_is_answered_and_nothing_else_happens(
+    running: tuple[Site, subprocess.Popen[bytes]], tmp_path: Path, row: int
+) -> None:
+    made, process = running
+    faults: dict[str, tuple[str, ...]] = {}
+    for case in ROWS[row]:
+        result = tried(case, made, process.pid, tmp_path / "files")
+        if result.faults:
+            faults[case.id] = (*result.faults, result.answer.text[:500])
+    assert not faults
+    assert process.poll() is None, made.log.read_text()[-3000:]
+    assert good_one_fails(made, tmp_path / "good") == ""
+
+
+def test_nothing_was_made_of_what_was_not_whole(running: tuple[Site, subprocess.Popen[bytes]], tmp_path: Path) -> None:
+    """Of requests for jobs that were cut off, lied about their length or came too slowly there is no job."""
+    made, process = running
+    before = made.get("/v1/jobs?limit=200").text.count('"id"')
+    for case in HOSTILE:
+        if case.row in (36, 37, 38):
+            assert tried(case, made, process.pid, tmp_path).faults == ()
+    assert made.get("/v1/jobs?limit=200").text.count('"id"') == before
+
+
+def test_a_wrong_answer_is_noticed(running: tuple[Site, subprocess.Popen[bytes]], tmp_path: Path) -> None:
+    """The table tells faults apart from what is right."""
+    made, process = running
+    wrong = Case(1, "wrong", ((200, ""),), make=next(case.make for case in HOSTILE if case.row == 1))
+    assert tried(wrong, made, process.pid, tmp_path).faults == ("answered (422, 'empty_upload'), not (200, '')",)
