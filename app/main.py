@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -40,6 +41,7 @@ from app.api.routes import (
     risk,
 )
 from app.api.service import Analyse, Service
+from app.api.shadowing import shadow_beside
 from app.api.waiting_line import ClientHungUp, WaitingLine
 from app.imaging.errors import LungNoduleError, ModelError
 from app.inference.pipeline import analyse
@@ -108,8 +110,18 @@ def create_app(
             stack.enter_context(census_shown(metrics.registry, installation.database, settings.worker_lease_s))
             metrics.watch_disk("uploads", uploads)
             metrics.watch_disk("store", settings.data_dir.absolute())
+            shadow = stack.enter_context(
+                shadow_beside(
+                    settings,
+                    found.registry,
+                    run,
+                    metrics,
+                    turn=partial(line.turn_of_a_thread, asyncio.get_running_loop()),
+                    busy=lambda: line.admitted > 0,
+                )
+            )
             app.state.service = Service(
-                settings, models, line, metrics, uploads, tracing.traced(run), ending, tracing=tracing
+                settings, models, line, metrics, uploads, tracing.traced(run), ending, tracing, shadow
             )
             app.state.desk = stack.enter_context(open_desk(installation, ending))
             app.state.pacs = stack.enter_context(opened_pacs(installation, models, object_maker))

@@ -63,7 +63,7 @@ def network(size_px: int = CROP.size_px) -> Any:  # noqa: ANN401 - Keras ships n
     image = x = keras.Input((size_px, size_px, 1), name="image")
     for width in (16, 32, 64):
         x = keras.layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False)(x)
-        x = keras.layers.Activation("relu")(keras.layers.BatchNormalization()(x))
+        x = keras.layers.Activation("relu")(keras.layers.BatchNormalization(momentum=0.9)(x))
     # Not pooled: what lies in the middle is asked about, not what lies anywhere in the crop.
     x = keras.layers.Dense(64, activation="relu")(keras.layers.Dropout(0.3)(keras.layers.Flatten()(x)))
     return keras.Model(image, keras.layers.Dense(1, name="nodule")(keras.layers.Dropout(0.3)(x)))

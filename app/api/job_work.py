@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,8 +21,9 @@ from app.inference.pipeline import AnalysisOptions
 from app.jobs.installation import Jobs, work
 from app.jobs.ledger import Claim
 from app.jobs.prior_scans import FindPrior, stored_prior
-from app.jobs.records import Order
-from app.jobs.runner import AnalyseOrder, Trace
+from app.jobs.records import Job, Order
+from app.jobs.runner import After, AnalyseOrder, Trace
+from app.jobs.shadow import Again, Shadow
 from app.reporting.bundle import Bundle, pack
 from app.reporting.clinical_context import ClinicalContext
 from app.reporting.priors import analyse_with_prior
@@ -111,6 +112,38 @@ def attempt_tracing(tracing: Tracing, jobs: Jobs) -> Trace:
     return trace
 
 
+def after_jobs(shadow: Shadow | None, settings: Settings, jobs: Jobs, scratch: Path) -> After:
+    """What a worker does after an answer is stored: offer the scan, which is opened anew from the store."""
+    if shadow is None:
+        return lambda _job, _findings: None
+
+    def offer(job: Job, findings: Findings) -> None:
+        if job.scan_id is None or jobs.lookup.waiting():
+            shadow.pass_over()
+            return
+        options = AnalysisOptions(
+            read=ordered_reading(settings, job.order, scratch),
+            threads=threads_for(settings),
+            detector_memory_mib=settings.detector_memory_mib,
+        )
+        shadow.offer(Again(partial(jobs.store.scan, job.scan_id), options, findings))
+
+    return offer
+
+
+def standing_back(shadow: Shadow | None, trace: Trace) -> Trace:
+    """Each attempt at a job with the shadow out of the way."""
+    if shadow is None:
+        return trace
+
+    @contextmanager
+    def attempt(claim: Claim) -> Iterator[None]:
+        with shadow.standing_back(), trace(claim):
+            yield
+
+    return attempt
+
+
 @asynccontextmanager
 async def worker_beside(service: Service, jobs: Jobs, *, wanted: bool) -> AsyncIterator[None]:
     """A worker in a thread of this process, which shares the device with `/v1/predict`; it stops when draining."""
@@ -130,7 +163,8 @@ async def worker_beside(service: Service, jobs: Jobs, *, wanted: bool) -> AsyncI
             rendered,
             turn=lambda: service.line.turn_of_a_thread(loop),
             observe=service.metrics.observe_analysis,
-            trace=attempt_tracing(service.tracing, jobs),
+            trace=standing_back(service.shadow, attempt_tracing(service.tracing, jobs)),
+            after=after_jobs(service.shadow, service.settings, jobs, service.uploads),
         ):
             loop.call_soon_threadsafe(started.set_result, None)
             service.draining.wait()

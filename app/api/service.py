@@ -21,6 +21,7 @@ from app.inference.findings import Findings, OnProgress, Progress
 from app.inference.model_registry import KnownModel
 from app.inference.model_store import LoadedModel
 from app.inference.pipeline import AnalysisOptions
+from app.jobs.shadow import Shadow
 from app.metrics import Metrics
 from app.multipart import UploadLimits
 from app.settings import Settings
@@ -44,6 +45,8 @@ class Service:
     draining: threading.Event = field(default_factory=threading.Event)
     """Set when the process is to end."""
     tracing: Tracing = field(default_factory=Tracing)
+    shadow: Shadow | None = None
+    """A second model that only counts; None without one."""
 
     def refuse_when_draining(self) -> None:
         """Take no new work while the process ends.

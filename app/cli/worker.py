@@ -51,8 +51,9 @@ def worker(
 
 
 def _work_until(stop: threading.Event, settings: Settings) -> None:
-    from app.api.job_work import attempt_tracing, order_analysis, priors_of, rendered
+    from app.api.job_work import after_jobs, attempt_tracing, order_analysis, priors_of, rendered, standing_back
     from app.api.model_choice import Models, open_models
+    from app.api.shadowing import shadow_beside
     from app.api.worker_probes import Workplace, probes
     from app.inference.pipeline import analyse
     from app.jobs.census_metrics import census_shown
@@ -80,6 +81,9 @@ def _work_until(stop: threading.Event, settings: Settings) -> None:
         metrics.watch_disk("store", data_dir)
         place = Workplace(settings, metrics, stop, models, census, (scratch, data_dir))
         stack.enter_context(probes(place))
+        shadow = stack.enter_context(
+            shadow_beside(settings, found.registry, analyse, metrics, turn=nullcontext, busy=lambda: False)
+        )
         place.worker = stack.enter_context(
             work(
                 jobs,
@@ -87,7 +91,8 @@ def _work_until(stop: threading.Event, settings: Settings) -> None:
                 rendered,
                 turn=nullcontext,
                 observe=metrics.observe_analysis,
-                trace=attempt_tracing(tracing, jobs),
+                trace=standing_back(shadow, attempt_tracing(tracing, jobs)),
+                after=after_jobs(shadow, settings, jobs, scratch),
             )
         )
         stop.wait()

@@ -22,7 +22,7 @@ from app.jobs.ledger import Ledger
 from app.jobs.lookup import Lookup
 from app.jobs.object_store import open_object_store
 from app.jobs.queue import JobQueue
-from app.jobs.runner import AnalyseOrder, Observe, Render, Runner, Trace, Turn
+from app.jobs.runner import After, AnalyseOrder, Observe, Render, Runner, Trace, Turn
 from app.jobs.store import Store
 from app.jobs.tables import installation
 from app.jobs.webhooks import Deliveries
@@ -140,7 +140,13 @@ def open_activations(settings: Settings) -> Iterator[Activations]:
 
 @contextmanager
 def work(
-    jobs: Jobs, analyse: AnalyseOrder, render: Render, turn: Turn, observe: Observe, trace: Trace
+    jobs: Jobs,
+    analyse: AnalyseOrder,
+    render: Render,
+    turn: Turn,
+    observe: Observe,
+    trace: Trace,
+    after: After = lambda _job, _findings: None,
 ) -> Iterator[Worker]:
     """Work on jobs in this process until the context ends; then give running ones the drain timeout."""
     settings = jobs.settings
@@ -156,6 +162,7 @@ def work(
             turn=turn,
             observe=observe,
             trace=trace,
+            after=after,
             timeout_s=settings.analysis_timeout_s,
         )
 

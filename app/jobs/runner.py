@@ -17,7 +17,7 @@ from app.jobs.database import with_patience
 from app.jobs.intake import Intake
 from app.jobs.ledger import Claim, Ledger
 from app.jobs.queue import Ticket
-from app.jobs.records import DatabaseUnavailable, Order, Outcome, StoreDamaged, StoreUnavailable, Withdrawn
+from app.jobs.records import DatabaseUnavailable, Job, Order, Outcome, StoreDamaged, StoreUnavailable, Withdrawn
 from app.jobs.store import Store
 from app.logs import described
 from app.uploads import StorageFull, full_disk_refused
@@ -31,6 +31,8 @@ Render = Callable[[Findings, bytes | None], bytes]
 Turn = Callable[[], AbstractContextManager[None]]
 Observe = Callable[[Findings, float], object]
 Trace = Callable[[Claim], AbstractContextManager[None]]
+After = Callable[[Job, Findings], None]
+"""Told of each answer that was analysed here, once it is stored."""
 
 
 class Interrupted(Exception):
@@ -65,6 +67,8 @@ class Runner:
         Told of each answer and the seconds it waited for its turn.
     trace
         Around each attempt.
+    after
+        Told last; what it does with the scan is no part of the job.
     """
 
     ledger: Ledger
@@ -77,6 +81,7 @@ class Runner:
     timeout_s: float
     observe: Observe
     trace: Trace = lambda _claim: nullcontext()
+    after: After = lambda _job, _findings: None
     interrupting: threading.Event = field(default_factory=threading.Event)
     _working: set[str] = field(default_factory=set)
 
@@ -151,6 +156,7 @@ class Runner:
             self.store.erase_result(job.id, result)
             raise
         self.observe(findings, waited_s)
+        self.after(job, findings)
 
     def _tell(self, say: Callable[[], None]) -> None:
         """Where the ledger has moved on, there is nothing to tell."""

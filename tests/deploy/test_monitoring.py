@@ -36,13 +36,14 @@ def promtool() -> str:
 
 @pytest.fixture(scope="module")
 def exposed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """Names of all samples that a service exposes, with their labels, after an answer, a refusal and a job."""
+    """Names of all samples that a service exposes, with their labels, after an answer, its shadow and a refusal."""
     folder = tmp_path_factory.mktemp("uploads")
-    settings = Settings(temp_dir=folder, data_dir=folder / "data", min_free_disk_bytes=0)
+    settings = Settings(temp_dir=folder, data_dir=folder / "data", min_free_disk_bytes=0, shadow_model="standin")
     app = create_app(settings, load=lambda _: shelved(make_model()), run=Recorder())
     with TestClient(app) as client:
         client.post("/v1/predict", files={"files": ("a.dcm", b"scan")})
         client.post("/v1/predict", files={"files": ("a.dcm", b"")})
+        app.state.service.shadow.settle()
         text = client.get("/metrics").text
     with_gpu = Metrics(gpus=lambda: (GpuMemory(0, 2, 1),))
     model = make_model(notices=(Notice("device_fallback", "On the CPU."),))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -15,6 +17,7 @@ from app.api.errors import EmptyUpload, FieldFault, InvalidFields
 from app.api.problems import problem_responses
 from app.api.schemas import AnalysisResult, result_from_findings
 from app.api.service import Service, ServiceDependency
+from app.api.shadowing import offer_upload
 from app.imaging.read_options import REPAIRS, ReadOptions
 from app.inference.pipeline import AnalysisOptions, choose_operating_point
 from app.multipart import FILES_FIELD, Upload
@@ -123,10 +126,10 @@ async def predict(request: Request, service: ServiceDependency) -> Response:
         began = time.perf_counter()
         upload = await receive_upload(request.stream(), dict(request.headers), folder, service.upload_limits())
         received = time.perf_counter()
-        result = await _analysed(request, service, upload)
+        result, after = await _analysed(request, service, upload)
         service.metrics.observe_stages({"receive": received - began})
         body, until_sent = result.model_dump_json(), held.pop_all()
-    return _Answer(body, until_sent)
+    return _Answer(body, until_sent, after)
 
 
 class _Answer(Response):
@@ -135,16 +138,19 @@ class _Answer(Response):
     Given back in any case, also when there is nobody left to answer.
     """
 
-    def __init__(self, result_json: str, held: AsyncExitStack) -> None:
+    def __init__(self, result_json: str, held: AsyncExitStack, after: Callable[[], None]) -> None:
         super().__init__(result_json, media_type="application/json")
         self._held = held
+        self._after = after
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._held:
             await super().__call__(scope, receive, send)
+            await asyncio.to_thread(self._after)
 
 
-async def _analysed(request: Request, service: Service, upload: Upload) -> AnalysisResult:
+async def _analysed(request: Request, service: Service, upload: Upload) -> tuple[AnalysisResult, Callable[[], None]]:
+    """The answer, and what is to be done once it is sent."""
     if not await asyncio.to_thread(any_content, upload):
         raise EmptyUpload("Send the scan in one or more non-empty parts named 'files'.")
     asked = parse_fields(upload.fields, PredictOptions)
@@ -162,7 +168,11 @@ async def _analysed(request: Request, service: Service, upload: Upload) -> Analy
     )
     findings, waited_s = await service.line.run(service.work(upload.files, model, options), request.receive)
     service.metrics.observe_analysis(findings, waited_s)
-    return await asyncio.to_thread(result_from_findings, findings, asked.context)
+    result = await asyncio.to_thread(result_from_findings, findings, asked.context)
+    if service.shadow is None:
+        return result, lambda: None
+    folder = upload.files[0].path.parent
+    return result, partial(offer_upload, service.shadow, folder, upload.files, options, findings)
 
 
 def parse_fields(fields: list[tuple[str, str]], form: type[Options]) -> Options:
