@@ -181,6 +181,7 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
 """Looked up along the exception's classes, the most derived first."""
 
 HTTP_PROBLEMS: Mapping[int, ProblemKind] = {
+    400: ProblemKind("malformed_body", 400, "Body cannot be read", "Send JSON, in UTF-8."),
     404: PROBLEMS[NotFound],
     405: ProblemKind("method_not_allowed", 405, "Method not allowed", "The Allow header lists what is."),
     408: PROBLEMS[UploadTooSlow],

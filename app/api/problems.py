@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from app.api.errors import FieldFault, InvalidFields
 from app.api.problem_kinds import CLIENT_CLOSED_REQUEST, CONNECTION_PROBLEMS, HTTP_PROBLEMS, PROBLEMS, ProblemKind
@@ -65,7 +66,7 @@ def problem_response(request: Request, error: Exception) -> Response:
     return Response(
         problem.model_dump_json(fallback=str),
         status_code=kind.status,
-        headers=_headers(error, kind, problem),
+        headers=_headers(error, kind, problem) | _allowed(request, kind),
         media_type=MEDIA_TYPE,
     )
 
@@ -155,3 +156,16 @@ def _headers(error: Exception, kind: ProblemKind, problem: Problem) -> dict[str,
     if kind.status in (429, 503) or "retry_after_s" in problem.values:
         return {"Retry-After": str(problem.values.get("retry_after_s", 30))}
     return {}
+
+
+def _allowed(request: Request, kind: ProblemKind) -> dict[str, str]:
+    """The methods of a path whose routes are several: the router tells those of the first it meets."""
+    if kind.status != 405:
+        return {}
+    routes = request.app.routes
+    methods = [
+        method
+        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return {"Allow": ", ".join(methods)} if methods else {}

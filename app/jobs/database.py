@@ -71,6 +71,17 @@ class Database:
         with _losses_told(), self.engine.connect().execution_options(reading=True) as connection:
             yield connection
 
+    def refuse_when_gone(self) -> None:
+        """Ask it for nothing.
+
+        Raises
+        ------
+        DatabaseUnavailable
+            It does not answer.
+        """
+        with self.reading() as connection:
+            connection.execute(sa.text("SELECT 1"))
+
     def now(self, connection: sa.Connection) -> float:
         """Seconds since 1970 by the one clock that all processes share."""
         if self.is_sqlite:

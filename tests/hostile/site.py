@@ -160,7 +160,7 @@ def site(folder: Path, store: Path, **settings: Any) -> Iterator[Site]:
         "OPENBLAS_NUM_THREADS": 1, **settings,
     }  # fmt: skip
     made = Site(folder, port, {name: str(value) for name, value in own.items()})
-    made.temp.mkdir(parents=True)
+    made.temp.mkdir(parents=True, exist_ok=True)
     made.log.touch()
     try:
         yield made

@@ -49,6 +49,17 @@ class RequestLimits(BaseModel):
     upload_timeout_s: float = Field(description="Longest wait for the body, in seconds.")
     upload_grace_s: float = Field(description="Seconds before the least rate counts.")
     min_upload_bytes_per_s: float = Field(description="Least average rate of the body after the grace, in bytes/s.")
+    max_document_bytes: int = Field(description="Largest JSON body, in bytes.")
+    document_timeout_s: float = Field(description="Longest wait for a JSON body, in seconds.")
+    max_header_bytes: int = Field(description="Largest header of the request, in bytes.")
+    max_headers: int = Field(description="Most fields of that header.")
+    header_timeout_s: float = Field(description="Longest wait for it, in seconds.")
+    send_timeout_s: float = Field(
+        description="Seconds after which a client that takes nothing of its answer in is let go."
+    )
+    keep_alive_s: float = Field(description="Seconds after which an idle connection is closed.")
+    max_connections: int = Field(description="Most connections at the same time.")
+    max_connections_per_address: int = Field(description="Most of them from one address; 0: no limit.")
     analysis_timeout_s: float = Field(description="Longest analysis, in seconds.")
     max_batch_jobs: int = Field(description="Most series that become jobs of one batch.")
     places: int = Field(description="Requests admitted at the same time; one more is answered 429.")
@@ -96,7 +107,7 @@ async def capabilities(service: ServiceDependency) -> Capabilities:
 
 
 def _request_limits(service: Service) -> RequestLimits:
-    limits = service.upload_limits()
+    limits, settings = service.upload_limits(), service.settings
     return RequestLimits(
         max_request_bytes=limits.request_bytes,
         max_files=limits.files,
@@ -107,7 +118,16 @@ def _request_limits(service: Service) -> RequestLimits:
         upload_timeout_s=limits.seconds,
         upload_grace_s=limits.grace_s,
         min_upload_bytes_per_s=limits.bytes_per_s,
-        analysis_timeout_s=service.settings.analysis_timeout_s,
-        max_batch_jobs=service.settings.max_batch_jobs,
+        max_document_bytes=settings.max_document_bytes,
+        document_timeout_s=settings.document_timeout_s,
+        max_header_bytes=settings.max_header_bytes,
+        max_headers=settings.max_headers,
+        header_timeout_s=settings.header_timeout_s,
+        send_timeout_s=settings.send_timeout_s,
+        keep_alive_s=settings.keep_alive_s,
+        max_connections=settings.max_connections,
+        max_connections_per_address=settings.max_connections_per_address,
+        analysis_timeout_s=settings.analysis_timeout_s,
+        max_batch_jobs=settings.max_batch_jobs,
         places=service.line.capacity,
     )

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from app.api.errors import NotReady
+from app.api.job_desk import DeskDependency
 from app.api.model_choice import called
 from app.api.problems import problem_responses
 from app.api.service import Service, ServiceDependency
@@ -45,8 +46,11 @@ async def healthz() -> Alive:
 
 
 @router.get("/readyz", summary="The service can take work", responses=problem_responses(503))
-async def readyz(service: ServiceDependency) -> Ready:
-    """For a readiness probe: the model in force can be used, and there is room on the disk."""
+async def readyz(service: ServiceDependency, desk: DeskDependency) -> Ready:
+    """For a readiness probe: the model in force can be used, and there is room on the disk.
+
+    A service that only takes jobs in can do nothing without its database, so there that is asked too.
+    """
     service.refuse_when_draining()
     free = await asyncio.to_thread(service.free_disk_bytes)
     needed = service.settings.min_free_disk_bytes
@@ -56,6 +60,8 @@ async def readyz(service: ServiceDependency) -> Ready:
             code="disk_low",
             values={"free_bytes": free, "required_bytes": needed},
         )
+    if service.intake_only:
+        await desk.run(desk.jobs.database.refuse_when_gone)
     default = await asyncio.to_thread(service.models.default)
     running = service.models.registry.loaded_as(default.identity)
     loaded = service.models.registry.loaded()

@@ -67,7 +67,7 @@ async def show_returns(job_id: str, desk: DeskDependency, pacs: PacsDependency) 
     "/v1/jobs/{job_id}/pacs",
     status_code=202,
     summary="Send the results to a PACS",
-    responses=problem_responses(404, 410, 422, 503),
+    responses=problem_responses(400, 404, 408, 410, 413, 422, 503),
 )
 async def send_results(job_id: str, asked: ReturnRequest, desk: DeskDependency, pacs: PacsDependency) -> ReturnList:
     """Once the job has succeeded; also a second time. The PACS is named, never addressed."""

@@ -6,11 +6,12 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.api.deidentified_jobs import take_in
 from app.api.errors import EmptyUpload
@@ -53,11 +54,22 @@ ACCEPTED: dict[str, Any] = {
 }
 
 
+def _rfc_3339(value: object) -> object:
+    """Pydantic would take a number for seconds since 1970, and a day for its midnight, wherever that is."""
+    if isinstance(value, str) and not _DATE_TIME.fullmatch(value):
+        raise ValueError("must be a date and time with its offset from UTC, as 2026-11-29T12:00:00Z (RFC 3339)")
+    return value
+
+
+_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+Moment = Annotated[datetime, BeforeValidator(_rfc_3339)]
+
+
 class JobOptions(PredictOptions):
     """Text fields of the form, all optional."""
 
     notify: Annotated[str, Field(max_length=64)] | None = Field(default=None, description=NOTIFY)
-    prior: JobId | None = Field(
+    prior: Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")] | None = Field(
         default=None,
         description="Id of an earlier job of the same patient whose scan is still stored: both are compared, and the "
         "answer has `comparison`.",
@@ -127,8 +139,8 @@ async def list_jobs(
     desk: DeskDependency,
     state: Annotated[list[StateName], Query(description="Only these states; repeat for several.")] = [],  # noqa: B006
     model: Annotated[str | None, Query(max_length=128, description="Only this model, name:version.")] = None,
-    created_after: Annotated[datetime | None, Query(description="Only later ones (RFC 3339).")] = None,
-    created_before: Annotated[datetime | None, Query(description="Only earlier ones (RFC 3339).")] = None,
+    created_after: Annotated[Moment | None, Query(description="Only later ones (RFC 3339).")] = None,
+    created_before: Annotated[Moment | None, Query(description="Only earlier ones (RFC 3339).")] = None,
     limit: Annotated[int, Query(ge=1, le=_LONGEST_PAGE, description="Jobs on a page.")] = _PAGE,
     cursor: Annotated[str | None, Query(max_length=128, description="From the link `next`.")] = None,
 ) -> JobList:
@@ -172,7 +184,7 @@ async def cancel_job(job_id: str, request: Request, desk: DeskDependency) -> Res
     status_code=202,
     summary="The same scan again",
     response_model=JobStatus,
-    responses={202: {"headers": ACCEPTED}, **problem_responses(404, 410, 422, 429, 503)},
+    responses={202: {"headers": ACCEPTED}, **problem_responses(400, 404, 408, 410, 413, 422, 429, 500, 503)},
 )
 async def retry_job(
     job_id: str,

@@ -73,6 +73,10 @@ def _form_fields(form: type[ScanOptions]) -> dict[str, Any]:
         if "anyOf" in field:
             field.update(next(kind for kind in field.pop("anyOf") if kind["type"] != "null"))
             field.pop("default", None)
+        if field["type"] == "array":
+            # What is left blank is sent empty; see `parse_fields`.
+            items = field["items"]
+            field["items"] = {**items, "enum": [*items["enum"], ""], "pattern": items["pattern"].replace(")$", ")?$")}
         # Swagger UI fills the form with examples, and invents what has none.
         field["example"] = [] if field["type"] == "array" else ""
     return fields
@@ -87,6 +91,7 @@ def form_body(form: type[ScanOptions]) -> dict[str, Any]:
                 "schema": {
                     "type": "object",
                     "required": [FILES_FIELD],
+                    "additionalProperties": False,
                     "properties": {
                         FILES_FIELD: {
                             "type": "array",

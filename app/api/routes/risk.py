@@ -18,7 +18,7 @@ router = APIRouter(tags=["analysis"], route_class=SmallBodyRoute)
     "/v1/risk",
     summary="Risk and guidelines for given nodules",
     response_description="Brock, growth, Lung-RADS, Fleischner and BTS, each with its inputs and what it lacked.",
-    responses=problem_responses(413, 422),
+    responses=problem_responses(400, 408, 413, 422),
 )
 def assess_nodules(
     request: Annotated[

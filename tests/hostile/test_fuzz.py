@@ -1,0 +1,47 @@
+"""A short time of fuzzing for each target; what longer runs found has tests beside the code that was mended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.fuzz import NAMES, fuzz, outcome
+from tests.hostile.fuzz_targets import TARGETS, Target, write_seeds
+
+SECONDS = 2.2
+"""Of each, after its start; nine of them."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_crashes_it(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("atheris", reason="atheris is there for Linux only")
+    told = fuzz(name, SECONDS, tmp_path)
+    assert told["crashes"] == []
+    assert told["executions"] > 0
+
+
+def test_the_inputs_to_begin_with_are_good(tmp_path: Path) -> None:
+    """A target that refuses all of them would fuzz nothing but its first line."""
+    assert set(TARGETS) == set(NAMES)
+    for name, target in TARGETS.items():
+        write_seeds(target, tmp_path / name)
+        accepted = 0
+        for path in (tmp_path / name).iterdir():
+            work = tmp_path / f"{name}-{path.name}"
+            work.mkdir()
+            try:
+                target.run(path.read_bytes(), work)
+                accepted += 1
+            except target.expected:
+                pass
+        assert accepted, name
+
+
+def test_what_is_not_expected_is_a_crash(tmp_path: Path) -> None:
+    def fails(data: bytes, _: Path) -> None:
+        raise ValueError(data[0])
+
+    name, text = outcome(Target(lambda _: [], fails), b"x", tmp_path) or ("", "")
+    assert name.startswith("ValueError-test_fuzz-")
+    assert "Traceback" in text
