@@ -14,7 +14,10 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from app.api.access.desk import open_access
+from app.api.access.gate import Gate
 from app.api.docs import add_docs, add_front_pages
 from app.api.edge import Edge
 from app.api.job_desk import open_desk
@@ -24,6 +27,7 @@ from app.api.openapi import describe
 from app.api.pacs_desk import ObjectMaker, opened_pacs, pacs_beside, stored_objects
 from app.api.problems import problem_response
 from app.api.routes import (
+    audit,
     batches,
     capabilities,
     dicom_web,
@@ -37,6 +41,7 @@ from app.api.routes import (
     models,
     predict,
     risk,
+    session,
 )
 from app.api.service import Analyse, Service
 from app.api.waiting_line import ClientHungUp, WaitingLine
@@ -109,6 +114,7 @@ def create_app(
             app.state.service = Service(
                 settings, models, line, metrics, uploads, tracing.traced(run), ending, tracing=tracing
             )
+            app.state.access = stack.enter_context(open_access(settings, installation.database))
             app.state.desk = stack.enter_context(open_desk(installation, ending))
             app.state.pacs = stack.enter_context(opened_pacs(installation, models, object_maker))
             wanted = work and settings.worker_concurrency > 0
@@ -126,12 +132,15 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.openapi = cache(partial(describe, app, settings.root_path))  # type: ignore[method-assign]
-    app.add_middleware(Edge, metrics=metrics, tracing=tracing)
+    app.add_middleware(Gate)
+    app.add_middleware(Edge, metrics=metrics, tracing=tracing, https_only=settings.https_only)
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
     for error in (LungNoduleError, HTTPException, RequestValidationError, ClientDisconnect, ClientHungUp):
         app.add_exception_handler(error, problem_response)
     for resource in (
         predict, risk, jobs, batches, job_results, job_documents, job_events, explanations, job_pacs, dicom_web, models,
-        capabilities, health,
+        capabilities, health, session, audit,
     ):  # fmt: skip
         app.include_router(resource.router)
     add_front_pages(app, docs=settings.docs)

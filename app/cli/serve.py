@@ -77,6 +77,7 @@ def serve(
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # the app believes the proxies of the settings, and no other
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=math.ceil(settings.upload_timeout_s + settings.analysis_timeout_s),
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,

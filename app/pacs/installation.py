@@ -83,7 +83,7 @@ def open_pacs(jobs: Jobs, config: PacsConfig, make_order: MakeOrder, make_object
         yield Pacs(
             config=config,
             shelf=shelf,
-            handover=Handover(shelf, jobs.intake, make_order, scratch),
+            handover=Handover(shelf, jobs.intake, make_order, scratch, jobs.settings.pacs_tenant),
             returns=Returns(jobs.database, destinations_of(config), make_objects),
             pollers=tuple(
                 OrthancPoller(name, settings, jobs.database, shelf, scratch)
