@@ -86,5 +86,5 @@ def _responses(responses: dict[str, Any]) -> dict[str, Any]:
         for status, response in responses.items()
         if status != "422" or "application/json" not in response.get("content", {})
     }
-    everywhere = {str(status): response for status, response in problem_responses(400, 401, 403, 429, 500).items()}
+    everywhere = {str(status): response for status, response in problem_responses(400, 401, 403, 429, 500, 503).items()}
     return dict(sorted((everywhere | kept).items()))
