@@ -51,7 +51,7 @@ from app.jobs.census_metrics import census_shown
 from app.jobs.installation import MakeQueue, dbos_queue, open_jobs
 from app.metrics import Metrics
 from app.settings import Settings
-from app.tracing import open_tracing
+from app.tracing import Tracing, open_tracing
 from app.upload_folders import process_folder
 
 
@@ -132,10 +132,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.openapi = cache(partial(describe, app, settings.root_path))  # type: ignore[method-assign]
-    app.add_middleware(Gate)
-    app.add_middleware(Edge, metrics=metrics, tracing=tracing, https_only=settings.https_only)
-    if settings.trusted_proxies:
-        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
+    _wrap(app, settings, metrics, tracing)
     for error in (LungNoduleError, HTTPException, RequestValidationError, ClientDisconnect, ClientHungUp):
         app.add_exception_handler(error, problem_response)
     for resource in (
@@ -147,6 +144,14 @@ def create_app(
     if settings.docs:
         add_docs(app)
     return app
+
+
+def _wrap(app: FastAPI, settings: Settings, metrics: Metrics, tracing: Tracing) -> None:
+    """Every request passes the trusted proxies' headers, the edge and the gate, in this order."""
+    app.add_middleware(Gate)
+    app.add_middleware(Edge, metrics=metrics, tracing=tracing, https_only=settings.https_only)
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
 
 
 @contextmanager

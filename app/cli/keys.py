@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -71,7 +71,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     with _keys() as keys:
         import json
 
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "name": key.name,
                 "id": key.id,

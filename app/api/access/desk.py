@@ -193,12 +193,10 @@ def _tell_start(desk: AccessDesk) -> None:
 
 
 def _presented(request: Request) -> str | None:
-    """What the headers hold: a key or a token. Of another scheme nothing can be made, so it is none that is valid."""
-    authorization = request.headers.get("authorization")
-    if authorization is not None:
-        scheme, _, rest = authorization.partition(" ")
-        return rest.strip() if scheme.lower() == "bearer" else ""
-    return request.headers.get("x-api-key")
+    """What the headers hold: a key or a token. Another scheme than Bearer is meant for somebody else, say a proxy."""
+    key = request.headers.get("x-api-key")
+    scheme, _, rest = request.headers.get("authorization", "").partition(" ")
+    return rest.strip() if key is None and scheme.lower() == "bearer" else key
 
 
 def get_access(request: Request) -> AccessDesk:

@@ -52,7 +52,8 @@ def door(folder: Path, *, pacs: bool = False, **settings: Any) -> Iterator[Door]
     uploads = folder / "uploads"
     uploads.mkdir(exist_ok=True)
     if pacs:
-        (folder / "pacs.toml").write_text("[[rules]]\nname = 'any'\n")
+        target = "[targets.archive]\nkind = 'dicomweb'\nurl = 'http://127.0.0.1:9/dicom-web'\n"
+        (folder / "pacs.toml").write_text(f"{target}[[rules]]\nname = 'any'\n")
         settings["pacs_config"] = folder / "pacs.toml"
     chosen = Settings(
         **{"host": "0.0.0.0", "data_dir": folder / "data", "temp_dir": uploads, "min_free_disk_bytes": 0, **settings}

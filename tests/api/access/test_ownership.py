@@ -131,10 +131,13 @@ def test_the_default_tenant_keeps_the_digests_it_had() -> None:
 def test_the_trail_says_who_did_what_with_which_job(here: Door) -> None:
     job = here.submit(here.key("anna"))["id"]
     here.client.delete(f"/v1/jobs/{job}", headers=here.key("anna"))
+    sent = {"target": "archive", "kinds": ["sr"]}
+    assert here.client.post(f"/v1/jobs/{job}/pacs", json=sent, headers=here.key("anna")).status_code == 202
     here.client.delete(f"/v1/jobs/{job}/data", headers=here.key("chief"))
     shown = here.client.get(f"/v1/audit?job_id={job}", headers=here.key("chief")).json()
     assert [(row["actor"], row["action"], row["tenant"]) for row in shown["entries"]] == [
         ("key:chief", "job.erase", "ops"),
+        ("key:anna", "job.send", "a"),
         ("key:anna", "job.cancel", "a"),
         ("key:anna", "job.create", "a"),
     ]
