@@ -15,7 +15,10 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from app.api.access.desk import open_access
+from app.api.access.gate import Gate
 from app.api.docs import add_docs, add_front_pages
 from app.api.edge import Edge
 from app.api.job_desk import open_desk
@@ -25,6 +28,7 @@ from app.api.openapi import describe
 from app.api.pacs_desk import ObjectMaker, opened_pacs, pacs_beside, stored_objects
 from app.api.problems import problem_response
 from app.api.routes import (
+    audit,
     batches,
     capabilities,
     dicom_web,
@@ -39,6 +43,7 @@ from app.api.routes import (
     open_inference,
     predict,
     risk,
+    session,
 )
 from app.api.service import Analyse, Service
 from app.api.shadowing import shadow_beside
@@ -49,7 +54,7 @@ from app.jobs.census_metrics import census_shown
 from app.jobs.installation import MakeQueue, dbos_queue, open_jobs
 from app.metrics import Metrics
 from app.settings import Settings
-from app.tracing import open_tracing
+from app.tracing import Tracing, open_tracing
 from app.upload_folders import process_folder
 from app.web.pages import add_workspace
 
@@ -123,6 +128,7 @@ def create_app(
             app.state.service = Service(
                 settings, models, line, metrics, uploads, tracing.traced(run), ending, tracing, shadow
             )
+            app.state.access = stack.enter_context(open_access(settings, installation.database))
             app.state.desk = stack.enter_context(open_desk(installation, ending))
             app.state.pacs = stack.enter_context(opened_pacs(installation, models, object_maker))
             wanted = work and settings.worker_concurrency > 0
@@ -140,13 +146,12 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.openapi = cache(partial(describe, app, settings.root_path))  # type: ignore[method-assign]
-    app.add_middleware(Edge, metrics=metrics, tracing=tracing)
+    _wrap(app, settings, metrics, tracing)
     for error in (LungNoduleError, HTTPException, RequestValidationError, ClientDisconnect, ClientHungUp):
         app.add_exception_handler(error, problem_response)
     for resource in (
         predict, risk, jobs, batches, job_results, job_documents, job_events, explanations, job_pacs, dicom_web, models,
-        open_inference,
-        capabilities, health,
+        open_inference, capabilities, health, session, audit,
     ):  # fmt: skip
         app.include_router(resource.router)
     add_front_pages(app, docs=settings.docs)
@@ -154,6 +159,14 @@ def create_app(
     if settings.docs:
         add_docs(app)
     return app
+
+
+def _wrap(app: FastAPI, settings: Settings, metrics: Metrics, tracing: Tracing) -> None:
+    """Every request passes the trusted proxies' headers, the edge and the gate, in this order."""
+    app.add_middleware(Gate)
+    app.add_middleware(Edge, metrics=metrics, tracing=tracing, https_only=settings.https_only)
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
 
 
 @contextmanager

@@ -7,16 +7,20 @@ import os
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.util import find_spec
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.identity import DEFAULT_TENANT, NAME_PATTERN, OidcProvider, is_loopback
 from app.imaging.read_options import ReadLimits
 from app.inference.signature import parse_public_key
 
 PREFIX = "LUNGNODULE_"
+CLIENT_VARIABLES = ("LUNGNODULE_API_KEY",)
+"""Read by our own clients, not by the service."""
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -34,6 +38,8 @@ class WebhookTarget(BaseModel):
     url: Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
     secret: Annotated[SecretStr, Field(min_length=16)]
     """Key of the signature."""
+    allow_private: bool = False
+    """Whether the address may be one of this machine or of a private network."""
 
 
 class Settings(BaseSettings):
@@ -48,6 +54,29 @@ class Settings(BaseSettings):
     root_path: str = Field(default="", description="Path prefix that a reverse proxy strips, e.g. /lungnodule.")
     docs: bool = Field(default=True, description="Serve /docs, /redoc and /openapi.json.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    access: Literal["auto", "required", "off"] = Field(
+        default="auto",
+        description="Whether callers must say who they are; auto asks for it unless host is a loopback address.",
+    )
+    open_metrics: bool = Field(default=False, description="Answer /metrics without a key, too.")
+    open_pages: bool = Field(default=True, description="Answer pages without data (/docs, /problems) without a key.")
+    oidc: OidcProvider | None = Field(default=None, description="JSON: the identity provider whose tokens are taken.")
+    https_only: bool = Field(default=False, description="Callers come by https only: HSTS, and cookies for it alone.")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed."
+    )
+    requests_per_min: int | None = Field(
+        default=None, ge=0, description="Requests of one caller; 0: any. Unset: 6000, any while access is off."
+    )
+    misses_per_min: int | None = Field(
+        default=None,
+        ge=0,
+        description="Answers 401 and 404 to one caller; 0: any. Unset: 120, any while access is off.",
+    )
+    pacs_tenant: str = Field(
+        default=DEFAULT_TENANT, pattern=NAME_PATTERN, description="Tenant of the jobs that come from a PACS."
+    )
 
     model_store: Path = Field(default=Path("model_store"), description="Folder of <name>/<version>/manifest.json.")
     models: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -177,7 +206,12 @@ class Settings(BaseSettings):
         default_factory=ReadLimits, description="Limits of the reader, e.g. LUNGNODULE_READ__MAX_SLICES."
     )
 
-    @field_validator("models", "model_keys", "deidentify_retain", mode="before")
+    @property
+    def access_required(self) -> bool:
+        """Whether callers must say who they are."""
+        return self.access == "required" or (self.access == "auto" and not is_loopback(self.host))
+
+    @field_validator("models", "model_keys", "deidentify_retain", "trusted_proxies", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -188,6 +222,13 @@ class Settings(BaseSettings):
         for key in value:
             parse_public_key(key)
         return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            ip_network(proxy)
+        return proxies
 
     @field_validator("database_url")
     @classmethod
@@ -227,6 +268,7 @@ def settings_from_environment() -> Settings:
 def setting_names() -> list[str]:
     """Every environment variable that is read."""
     names = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    names += [f"{PREFIX}OIDC__{name.upper()}" for name in OidcProvider.model_fields]
     return names + [f"{PREFIX}READ__{limit.name.upper()}" for limit in fields(ReadLimits)]
 
 
@@ -238,7 +280,7 @@ def refuse_unknown_settings(environment: Mapping[str, str]) -> None:
     UnknownSetting
         Naming each unknown variable and the closest known one.
     """
-    known = setting_names()
+    known = [*setting_names(), *CLIENT_VARIABLES]
     unknown = [name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known]
     if unknown:
         raise UnknownSetting("; ".join(_hint(name, known) for name in sorted(unknown)))

@@ -105,7 +105,10 @@ print("non-root, read-only, without torch, package manager, compiler")')
     done
     (as_composed "${HEALTH[@]}")
     echo "healthy"
-    (as_composed lungnodule demo --url http://127.0.0.1:8000) >/dev/null
+    local key
+    (as_composed lungnodule demo --url http://127.0.0.1:8000) >/dev/null 2>&1 && { echo "answers without a key"; exit 1; }
+    key=$(as_composed lungnodule keys create image-check --roles submit 2>/dev/null)
+    (as_composed env LUNGNODULE_API_KEY="$key" lungnodule demo --url http://127.0.0.1:8000) >/dev/null
     kill -TERM "$service"
     wait "$service"
     echo "stopped on SIGTERM with 0"

@@ -15,6 +15,7 @@ from typing import Annotated, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 
+from app.api.access.desk import identity_of
 from app.jobs.installation import Jobs
 from app.jobs.records import Draining, QueueFull
 from app.jobs.rows import Who
@@ -105,11 +106,14 @@ class JobDesk:
             yield folder
 
     def who(self, request: Request) -> Who:
-        """For the audit trail: the user that the proxy names, where the settings say in which header."""
+        """Who calls; where nobody has to say so, whom the proxy names, if the settings say in which header."""
+        request_id = request.scope.get("state", {}).get("request_id")
+        if (identity := identity_of(request)).name is not None:
+            return Who(identity.actor, request_id, identity.tenant)
         header = self.settings.actor_header
         named = request.headers.get(header, "") if header else "anonymous"
         actor = named if _ACTOR.fullmatch(named) else "unnamed"
-        return Who(actor, request.scope.get("state", {}).get("request_id"))
+        return Who(actor, request_id)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from app.api.access.desk import COOKIE
+from app.api.access.needs import Need, need_of
 from app.api.example_result import example_result
 from app.api.problems import Problem, problem_responses
 
@@ -31,12 +33,25 @@ _TAGS = [
     },
     {"name": "pacs", "description": "Series come in as DICOM, results go back."},
     {"name": "models", "description": "What answers, what it reads, and its limits."},
+    {"name": "access", "description": "Who calls, and who did what."},
     {"name": "operations", "description": "For probes and monitoring."},
 ]
 
 
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token of the identity provider."},
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": COOKIE,
+        "description": "From POST /v1/session; unsafe methods then need X-Requested-With: lungnodule.",
+    },
+}
+
+
 def describe(app: FastAPI, root_path: str) -> dict[str, Any]:
-    """The OpenAPI document of the app; every operation may also answer 500 with a problem."""
+    """The OpenAPI document of the app; what every operation may answer is added."""
     document = get_openapi(
         title="lungnodule",
         version=version("lungnodule"),
@@ -51,9 +66,13 @@ def describe(app: FastAPI, root_path: str) -> dict[str, Any]:
         schemas.pop(unused, None)
     _, problem = models_json_schema([(Problem, "serialization")], ref_template="#/components/schemas/{model}")
     schemas.update(problem["$defs"])
-    for operations in document["paths"].values():
-        for operation in operations.values():
+    document["components"]["securitySchemes"] = _SCHEMES
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
             operation["responses"] = _responses(operation["responses"])
+            is_open = need_of(method.upper(), path) in (Need.PROBE, Need.OPEN)
+            # The empty one: access may be off.
+            operation["security"] = [] if is_open else [{}, *({name: []} for name in _SCHEMES)]
     # Here, because FastAPI would drop the fields that are null.
     answer = document["paths"]["/v1/predict"]["post"]["responses"]["200"]["content"]["application/json"]
     answer["example"] = example_result()
@@ -67,5 +86,5 @@ def _responses(responses: dict[str, Any]) -> dict[str, Any]:
         for status, response in responses.items()
         if status != "422" or "application/json" not in response.get("content", {})
     }
-    internal_error = {str(status): response for status, response in problem_responses(500).items()}
-    return dict(sorted((kept | internal_error).items()))
+    everywhere = {str(status): response for status, response in problem_responses(400, 401, 403, 429, 500, 503).items()}
+    return dict(sorted((everywhere | kept).items()))

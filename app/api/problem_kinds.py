@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fastapi.exceptions import RequestValidationError
 
+from app.api.access import errors as access
 from app.api.errors import AnalysisTimeout, EmptyUpload, InvalidInference, NotFound, NotReady
 from app.api.model_choice import ActivationRefused, IntakeOnly
 from app.api.waiting_line import LineFull
@@ -122,6 +123,32 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
     ),
     RequestValidationError: ProblemKind(
         "invalid_request", 422, "Request not valid", "`errors` point to each part of the request that does not fit."
+    ),
+    access.NotAuthenticated: ProblemKind(
+        "not_authenticated",
+        401,
+        "Not known who is calling",
+        "Send an API key or a token as `Authorization: Bearer ...`, or the key as `X-API-Key`; whoever runs the "
+        "service makes keys.",
+    ),
+    access.RoleMissing: ProblemKind(
+        "role_missing", 403, "Not allowed", "`values` name the role; whoever runs the service gives roles."
+    ),
+    access.ForgeryRefused: ProblemKind(
+        "cross_site",
+        403,
+        "Not from this site's pages",
+        "Programs use a key in a header; pages send `X-Requested-With: lungnodule` beside the session's cookie.",
+    ),
+    access.KeyInAddress: ProblemKind(
+        "key_in_url", 400, "Secret in the URL", "Send it in a header. Have this one revoked: URLs are kept in logs."
+    ),
+    access.RateLimited: ProblemKind("rate_limited", 429, "Too many requests of one caller", _RETRY),
+    access.ProviderUnavailable: ProblemKind(
+        "identity_provider_unavailable", 503, "Identity provider does not answer", _RETRY
+    ),
+    access.AccessOff: ProblemKind(
+        "access_off", 409, "Access control is off", "Nothing needs to be sent: every caller may do everything."
     ),
     NotFound: _NOT_FOUND,
     PacsNotConfigured: _NOT_FOUND,

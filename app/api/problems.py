@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
 
+from app.api.access.errors import NotAuthenticated
 from app.api.errors import FieldFault, InvalidFields
 from app.api.problem_kinds import CLIENT_CLOSED_REQUEST, CONNECTION_PROBLEMS, HTTP_PROBLEMS, PROBLEMS, ProblemKind
 from app.api.waiting_line import ClientHungUp
@@ -153,6 +154,9 @@ def _faults(error: Exception) -> list[FieldFault]:
 def _headers(error: Exception, kind: ProblemKind, problem: Problem) -> dict[str, str]:
     if isinstance(error, HTTPException):
         return dict(error.headers or {})
+    if isinstance(error, NotAuthenticated):
+        told = "" if error.code == NotAuthenticated.default_code else ', error="invalid_token"'
+        return {"WWW-Authenticate": f'Bearer realm="lungnodule"{told}'}
     if kind.status in (429, 503) or "retry_after_s" in problem.values:
         return {"Retry-After": str(problem.values.get("retry_after_s", 30))}
     return {}

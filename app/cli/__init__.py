@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import analyse, demo, doctor, grand_challenge, models, pacs, phantom, risk, serve, worker
+from app.cli import analyse, audit, demo, doctor, grand_challenge, keys, models, pacs, phantom, risk, serve, worker
 from app.cli.exits import EXIT_CODES_HELP
 
 
@@ -31,6 +31,8 @@ def command_line() -> typer.Typer:
     line.command("worker", epilog=EXIT_CODES_HELP)(worker.worker)
     line.add_typer(models.command_group(), name="models")
     line.add_typer(pacs.command_group(), name="pacs")
+    line.add_typer(keys.command_group(), name="keys")
+    line.command("audit", epilog=EXIT_CODES_HELP)(audit.audit)
     line.command("doctor", epilog=EXIT_CODES_HELP)(doctor.doctor)
     line.command("grand-challenge", epilog=EXIT_CODES_HELP)(grand_challenge.grand_challenge)
     line.command("phantom", epilog=EXIT_CODES_HELP)(phantom.phantom)

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 START_TIMEOUT_S = 120.0
 ANSWER_TIMEOUT_S = 900.0
+KEY_VARIABLE = "LUNGNODULE_API_KEY"
 _COPY_BYTES = 1 << 20
 
 
@@ -85,8 +86,10 @@ def predict(url: str, files: Sequence[Path], fields: dict[str, str] | None = Non
         With the problem's code and detail for any other answer than 200.
     """
     headers, body = multipart(files, fields)
+    headers |= credentials()
     target = urlsplit(url)
-    connection = http.client.HTTPConnection(target.hostname or "127.0.0.1", target.port or 80, timeout=ANSWER_TIMEOUT_S)
+    kind = http.client.HTTPSConnection if target.scheme == "https" else http.client.HTTPConnection
+    connection = kind(target.hostname or "127.0.0.1", target.port, timeout=ANSWER_TIMEOUT_S)
     try:
         connection.putrequest("POST", f"{target.path.rstrip('/')}/v1/predict")
         for name, value in headers.items():
@@ -100,6 +103,12 @@ def predict(url: str, files: Sequence[Path], fields: dict[str, str] | None = Non
         raise RequestRefused("no_answer", f"{url} does not answer: {type(error).__name__}") from error
     finally:
         connection.close()
+
+
+def credentials() -> dict[str, str]:
+    """The header with the key of LUNGNODULE_API_KEY; none without it."""
+    key = os.environ.get(KEY_VARIABLE, "")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def multipart(files: Sequence[Path], fields: dict[str, str] | None = None) -> tuple[dict[str, str], Iterator[bytes]]:

@@ -75,6 +75,7 @@ def serve(
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # the app believes the proxies of the settings, and no other
             timeout_keep_alive=settings.keep_alive_s,
             timeout_graceful_shutdown=math.ceil(settings.upload_timeout_s + settings.analysis_timeout_s),
             h11_max_incomplete_event_size=settings.max_header_bytes,

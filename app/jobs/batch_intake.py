@@ -22,7 +22,17 @@ from app.imaging.inputs import InputFile
 from app.imaging.read_options import ReadOptions
 from app.imaging.upload_contents import UploadContents, find_scans, lay_out
 from app.jobs.database import Database
-from app.jobs.intake import RACES, Admission, Intake, Request, digest_of, insert_job, work_digest
+from app.jobs.intake import (
+    RACES,
+    Admission,
+    Intake,
+    Request,
+    digest_of,
+    insert_job,
+    key_digest,
+    tenants_own,
+    work_digest,
+)
 from app.jobs.queue import Ticket
 from app.jobs.records import DatabaseUnavailable, IdempotencyMismatch, StoredFile, StoreUnavailable
 from app.jobs.rows import add_audit, new_id
@@ -100,7 +110,7 @@ class BatchIntake:
         """
         digest, size = content_digest(files)
         fingerprint = digest_of([digest, request.compared])
-        if (known := self._batch_of_key(request.idempotency_key, fingerprint)) is not None:
+        if (known := self._batch_of_key(request, fingerprint)) is not None:
             return known
         with full_disk_refused():
             scratch = folder / "inflated"
@@ -108,7 +118,7 @@ class BatchIntake:
             contents = find_scans(files, scratch, options)
         self._refuse_too_many(len(contents.scans))
         for _ in range(RACES):
-            if (known := self._batch_of_key(request.idempotency_key, fingerprint)) is not None:
+            if (known := self._batch_of_key(request, fingerprint)) is not None:
                 return known
             self.intake.refuse_when_full(len(contents.scans))
             draft = self._stored(folder, contents, request)
@@ -135,6 +145,7 @@ class BatchIntake:
                 with full_disk_refused():
                     laid.mkdir()
                     digest, size = content_digest(files := lay_out(scan.files, laid))
+                    digest = tenants_own(digest, request.who.tenant)
                 if any(entry.admission.digest == digest for entry in draft.entries):
                     draft.rejected.append(_repeated(scan.summary, scan.files[0].index))
                 else:
@@ -177,8 +188,9 @@ class BatchIntake:
                 self._hold_scans(connection, draft, at)
                 connection.execute(
                     sa.insert(batches).values(
-                        id=batch_id, key_sha256=digest_of(key) if key else None, fingerprint=fingerprint,
-                        created_at=at, jobs=len(draft.entries), left_out=left_out,
+                        id=batch_id, key_sha256=key_digest(key, request.who.tenant) if key else None,
+                        fingerprint=fingerprint, created_at=at, jobs=len(draft.entries), left_out=left_out,
+                        tenant=request.who.tenant,
                     )
                 )  # fmt: skip
                 for place, entry in enumerate(draft.entries):
@@ -214,11 +226,12 @@ class BatchIntake:
                 if entry.answer is not None:
                     self.intake.store.erase_results(entry.job_id)
 
-    def _batch_of_key(self, key: str | None, fingerprint: str) -> str | None:
-        if key is None:
+    def _batch_of_key(self, request: Request, fingerprint: str) -> str | None:
+        if request.idempotency_key is None:
             return None
+        key = key_digest(request.idempotency_key, request.who.tenant)
         with self.database.reading() as connection:
-            found = connection.execute(sa.select(batches).where(batches.c.key_sha256 == digest_of(key))).one_or_none()
+            found = connection.execute(sa.select(batches).where(batches.c.key_sha256 == key)).one_or_none()
         if found is None:
             return None
         if found.fingerprint != fingerprint:

@@ -69,7 +69,7 @@ def open_jobs(settings: Settings, make_queue: MakeQueue = dbos_queue) -> Iterato
     OSError
         The data folder cannot be written.
     """
-    with _opened_database(settings) as database, open_store(settings, database) as store:
+    with opened_database(settings) as database, open_store(settings, database) as store:
         queue = make_queue(database)
         ledger = Ledger(database, queue, settings.max_attempts)
         identities = Identities(settings.data_dir.absolute() / FOLDER)
@@ -111,7 +111,14 @@ def open_store(settings: Settings, database: Database) -> Iterator[Store]:
 
 
 @contextmanager
-def _opened_database(settings: Settings) -> Iterator[Database]:
+def opened_database(settings: Settings) -> Iterator[Database]:
+    """The database that the settings name, made or brought up to date where needed.
+
+    Raises
+    ------
+    DatabaseUnavailable, OSError
+        As `open_jobs`.
+    """
     data_dir = settings.data_dir.absolute()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not os.access(data_dir, os.W_OK | os.X_OK):  # SQLite would only say that it cannot open a file
@@ -134,7 +141,7 @@ def open_activations(settings: Settings) -> Iterator[Activations]:
     DatabaseUnavailable, OSError
         As `open_jobs`.
     """
-    with _opened_database(settings) as database:
+    with opened_database(settings) as database:
         yield Activations(database)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from app.identity import DEFAULT_TENANT
 from app.imaging.inputs import InputFile
 from app.jobs.database import Database
 from app.jobs.identities import Identities
@@ -111,9 +112,10 @@ class Intake:
             Nothing was taken in.
         """
         digest, size = content_digest(files)
+        digest = tenants_own(digest, request.who.tenant)
         fingerprint = digest_of([digest, request.compared])
         for _ in range(RACES):
-            if (known := self._job_of_key(request.idempotency_key, fingerprint)) is not None:
+            if (known := self._job_of_key(request, fingerprint)) is not None:
                 return known
             self.refuse_when_full()
             scan_id = self.live_scan(digest)
@@ -128,7 +130,7 @@ class Intake:
         raise DatabaseUnavailable("Too many requests for the same scan at once. Try again.", code="contention")
 
     def again(self, job_id: str, request: Request) -> str:
-        """Make a job of the scan of another one.
+        """Make a job of the scan of another one; it belongs to the same tenant, whoever asks.
 
         Raises
         ------
@@ -141,12 +143,13 @@ class Intake:
             with self.database.transaction() as connection:
                 source = present_job(self.database, connection, job_id)
                 scan = connection.execute(sa.select(scans).where(scans.c.id == source["scan_id"])).mappings().one()
+            asked = replace(request, who=replace(request.who, tenant=source["tenant"]))
             fingerprint = digest_of([scan["digest"], as_json(request.order), job_id])
-            if (known := self._job_of_key(request.idempotency_key, fingerprint)) is not None:
+            if (known := self._job_of_key(asked, fingerprint)) is not None:
                 return known
             self.refuse_when_full()
-            request = replace(request, identity=self.identities.of(job_id))
-            admission = Admission(request, fingerprint, scan["id"], scan["digest"], scan["size"], is_new_scan=False)
+            asked = replace(asked, identity=self.identities.of(job_id))
+            admission = Admission(asked, fingerprint, scan["id"], scan["digest"], scan["size"], is_new_scan=False)
             made = self._admit(admission)
             if made is not None:
                 return made
@@ -175,10 +178,10 @@ class Intake:
                 values={"waiting": waiting, "limit": self.max_queued, "more": more, "retry_after_s": 60},
             )
 
-    def job_of_key(self, key: str) -> str | None:
+    def job_of_key(self, key: str, tenant: str) -> str | None:
         """The job that came with this Idempotency-Key; None where none did, or it is erased."""
         with self.database.reading() as connection:
-            query = sa.select(idempotency_keys.c.job_id).where(idempotency_keys.c.key_sha256 == digest_of(key))
+            query = sa.select(idempotency_keys.c.job_id).where(idempotency_keys.c.key_sha256 == key_digest(key, tenant))
             return connection.execute(query).scalar_one_or_none()
 
     def stored_answer(self, connection: sa.Connection, work_digest: str) -> Row | None:
@@ -258,16 +261,18 @@ class Intake:
         if (key := admission.request.idempotency_key) is not None:
             connection.execute(
                 sa.insert(idempotency_keys).values(
-                    key_sha256=digest_of(key), fingerprint=admission.fingerprint, job_id=job_id, created_at=at
+                    key_sha256=key_digest(key, admission.request.who.tenant), fingerprint=admission.fingerprint,
+                    job_id=job_id, created_at=at,
                 )
-            )
+            )  # fmt: skip
 
-    def _job_of_key(self, key: str | None, fingerprint: str) -> str | None:
-        if key is None:
+    def _job_of_key(self, request: Request, fingerprint: str) -> str | None:
+        if request.idempotency_key is None:
             return None
+        key = key_digest(request.idempotency_key, request.who.tenant)
         with self.database.reading() as connection:
             found = connection.execute(
-                sa.select(idempotency_keys).where(idempotency_keys.c.key_sha256 == digest_of(key))
+                sa.select(idempotency_keys).where(idempotency_keys.c.key_sha256 == key)
             ).one_or_none()
         if found is None:
             return None
@@ -301,7 +306,7 @@ def insert_job(
     values = {
         "id": job_id, "state": State.QUEUED, "scan_id": admission.scan_id, "ticket": 1, "attempt": 0, "created_at": at,
         "updated_at": at, "model": order.model, "work_digest": work, "order": as_json(order), "stage": WAITING_STAGE,
-        "fraction": 0.0, "stages_s": {}, "retry_of": request.retry_of, "last_event": 0,
+        "fraction": 0.0, "stages_s": {}, "retry_of": request.retry_of, "last_event": 0, "tenant": request.who.tenant,
     }  # fmt: skip
     if answer is not None:
         source, kept = answer
@@ -317,6 +322,19 @@ def insert_job(
         add_notice(connection, job_id, order, at, State.SUCCEEDED)
     action = "job.retry" if request.retry_of else "job.create"
     add_audit(connection, at, request.who, action, job_id, bytes=admission.size, model=order.model)
+
+
+def tenants_own(digest: str, tenant: str) -> str:
+    """The digest by which a tenant's content is known again: nobody is answered from, or shares, what others sent.
+
+    That of the tenant `default` is the content's own, as it was before there were tenants.
+    """
+    return digest if tenant == DEFAULT_TENANT else digest_of([tenant, digest])
+
+
+def key_digest(key: str, tenant: str) -> str:
+    """What is kept of an Idempotency-Key; two tenants may use the same."""
+    return tenants_own(digest_of(key), tenant)
 
 
 def digest_of(value: object) -> str:

@@ -35,6 +35,8 @@ class Filters:
     model: str | None = None
     created_after: float | None = None
     created_before: float | None = None
+    tenant: str | None = None
+    """None for those of all."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Lookup:
         query = query.where(jobs.c.state.in_(filters.states) if filters.states else jobs.c.state != State.ERASED)
         if filters.model is not None:
             query = query.where(jobs.c.model == filters.model)
+        if filters.tenant is not None:
+            query = query.where(jobs.c.tenant == filters.tenant)
         if filters.created_after is not None:
             query = query.where(jobs.c.created_at > filters.created_after)
         if filters.created_before is not None:

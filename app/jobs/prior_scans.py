@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from app.imaging.errors import OptionError
 from app.imaging.inputs import InputFile
 from app.jobs.lookup import Lookup
+from app.jobs.ownership import tenant_of_job
 from app.jobs.records import Job, JobErased, Order, StoreDamaged, UnknownJob
 from app.jobs.store import Store
 
@@ -25,18 +26,30 @@ FindPrior = Callable[[str], AbstractContextManager[PriorScan]]
 """From the id of a job to its scan."""
 
 
-def present_prior(lookup: Lookup, job_id: str) -> Job:
+def present_prior(lookup: Lookup, job_id: str, tenant: str | None = None) -> Job:
     """A job whose scan is still stored.
+
+    Parameters
+    ----------
+    lookup
+        Of the ledger.
+    job_id
+        As the caller names it.
+    tenant
+        Whose it must be; another's is unknown. None asks nothing.
 
     Raises
     ------
     OptionError
         ``unknown_prior``, or ``prior_erased``: also what a job says whose prior was erased while it waited.
     """
+    unknown = OptionError("prior names no job. Give the id of an earlier one.", code="unknown_prior")
+    if tenant is not None and tenant_of_job(lookup.database, job_id) != tenant:
+        raise unknown
     try:
         job = lookup.job(job_id)
     except UnknownJob:
-        raise OptionError("prior names no job. Give the id of an earlier one.", code="unknown_prior") from None
+        raise unknown from None
     except JobErased:
         job = None
     if job is None or job.scan_id is None:

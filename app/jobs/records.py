@@ -126,6 +126,8 @@ class Job:
     answered_from: str | None
     retry_of: str | None
     erased_at: float | None
+    tenant: str
+    """Whose it is."""
     attempts: tuple[Attempt, ...] = field(default=())
 
 

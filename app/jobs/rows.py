@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from app.identity import DEFAULT_TENANT
 from app.imaging.errors import LungNoduleError
 from app.jobs.records import Attempt, Job, Order, Outcome, State, StoredFile
 from app.jobs.tables import attempts, audit, events, jobs, outbox
@@ -19,10 +20,11 @@ Row = sa.RowMapping | dict[str, Any]
 
 @dataclass(frozen=True)
 class Who:
-    """Who asked for something, for the audit trail."""
+    """Who asked for something, for the audit trail, and whose a new job is."""
 
     actor: str
     request_id: str | None = None
+    tenant: str = DEFAULT_TENANT
 
 
 SERVICE = Who("service")
@@ -58,6 +60,7 @@ def job_of(row: Row, tried: Sequence[Attempt] = ()) -> Job:
         answered_from=row["answered_from"],
         retry_of=row["retry_of"],
         erased_at=row["erased_at"],
+        tenant=row["tenant"],
         attempts=tuple(tried),
     )
 
@@ -119,7 +122,14 @@ def add_audit(
     """Who did what, when. Values are counts and codes, never anything of the patient."""
     connection.execute(
         sa.insert(audit).values(
-            id=new_id(), at=at, actor=who.actor, action=action, job_id=job_id, request_id=who.request_id, values=values
+            id=new_id(),
+            at=at,
+            actor=who.actor,
+            action=action,
+            job_id=job_id,
+            request_id=who.request_id,
+            values=values,
+            tenant=who.tenant,
         )
     )
 

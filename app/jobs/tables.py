@@ -12,6 +12,7 @@ metadata = sa.MetaData()
 _ID = sa.String(32)
 _CODE = sa.String(64)
 _SHA256 = sa.String(64)
+_NAME = sa.String(48)
 
 scans = sa.Table(
     "scans",
@@ -52,8 +53,10 @@ jobs = sa.Table(
     sa.Column("retry_of", _ID),
     sa.Column("last_event", sa.Integer, nullable=False),
     sa.Column("erased_at", sa.Double),
+    sa.Column("tenant", _NAME, nullable=False, server_default="default"),
     sa.Index("jobs_state", "state", "created_at"),
     sa.Index("jobs_created", "created_at", "id"),
+    sa.Index("jobs_tenant", "tenant", "created_at", "id"),
     sa.Index("jobs_work", "work_digest", "state"),
     sa.Index("jobs_scan", "scan_id"),
 )
@@ -103,6 +106,7 @@ batches = sa.Table(
     # What became no job, with SeriesInstanceUIDs; emptied with the last job.
     sa.Column("left_out", sa.JSON, nullable=False),
     sa.Column("erased_at", sa.Double),
+    sa.Column("tenant", _NAME, nullable=False, server_default="default"),
     sa.Index("batches_key", "key_sha256", unique=True),
 )
 
@@ -142,6 +146,8 @@ audit = sa.Table(
     sa.Column("job_id", _ID),
     sa.Column("request_id", sa.String(64)),
     sa.Column("values", sa.JSON, nullable=False),
+    # Of whoever acted; NULL in rows from before there were tenants.
+    sa.Column("tenant", _NAME),
     sa.Index("audit_at", "at"),
     sa.Index("audit_job", "job_id"),
 )
@@ -247,6 +253,33 @@ pacs_workitems = sa.Table(
     sa.Column("tries", sa.Integer, nullable=False),
     sa.Column("last_answer", _CODE),
     sa.Index("pacs_workitems_due", "source", "next_at"),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    # The part of a key by which it is looked up; the secret part is only here as a hash.
+    sa.Column("id", sa.String(12), primary_key=True),
+    sa.Column("name", _NAME, nullable=False),
+    sa.Column("secret_sha256", _SHA256, nullable=False),
+    sa.Column("roles", sa.JSON, nullable=False),
+    sa.Column("tenant", _NAME, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("expires_at", sa.Double),
+    sa.Column("revoked_at", sa.Double),
+    sa.Column("last_used_at", sa.Double),
+    sa.Index("api_keys_name", "name"),
+)
+
+browser_sessions = sa.Table(
+    "browser_sessions",
+    metadata,
+    sa.Column("id_sha256", _SHA256, primary_key=True),
+    sa.Column("key_id", sa.String(12), sa.ForeignKey("api_keys.id"), nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("last_seen_at", sa.Double, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False),
+    sa.Index("browser_sessions_key", "key_id", "created_at"),
 )
 
 OF_A_JOB = (attempts, events, idempotency_keys, batch_jobs, outbox, pacs_returns)

@@ -1,6 +1,7 @@
 """Telling others that a job has ended, from a durable outbox, signed, to targets that the configuration names.
 
-A client gives the name of a target, never an address: what is not configured cannot be reached. A redirect is an error.
+A client gives the name of a target, never an address: what is not configured cannot be reached. A redirect is an error,
+and so is an address that the target must not have (`app.outbound`).
 The message holds the job's id and state and nothing of the scan; whoever gets it fetches the result.
 """
 
@@ -24,6 +25,7 @@ from app.inference.findings import DISCLAIMER
 from app.jobs.database import Database
 from app.jobs.rows import Row
 from app.jobs.tables import outbox
+from app.outbound import AddressRefused, GuardedConnection
 from app.settings import WebhookTarget
 
 SIGNATURE_HEADER = "Lungnodule-Signature"
@@ -89,7 +91,9 @@ class Deliveries:
             SIGNATURE_HEADER: signature(target.secret.get_secret_value(), body, int(time.time())),
         }
         try:
-            return str(_post(target.url, body, headers))
+            return str(_post(target, body, headers))
+        except AddressRefused:
+            return "address_refused"
         except (OSError, http.client.HTTPException) as error:
             return type(error).__name__
 
@@ -128,16 +132,16 @@ def _body(message: Row) -> bytes:
     return json.dumps(told, separators=(",", ":")).encode()
 
 
-def _post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
+def _post(target: WebhookTarget, body: bytes, headers: Mapping[str, str]) -> int:
     """POST without following redirects and without a proxy from the environment."""
-    parts = urlsplit(url)
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port, timeout=_TIMEOUT_S, context=ssl.create_default_context()
-        )
-    else:
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
+    parts = urlsplit(target.url)
+    connection = GuardedConnection(
+        parts.hostname or "",
+        parts.port,
+        _TIMEOUT_S,
+        allow_private=target.allow_private,
+        context=ssl.create_default_context() if parts.scheme == "https" else None,
+    )
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("POST", path, body, dict(headers))

@@ -71,6 +71,8 @@ class WebTarget(_Strict):
     """Of the services, e.g. ``https://pacs.example/dicom-web``."""
     login: Login | None = None
     timeout_s: float = Field(default=30.0, gt=0, le=600)
+    allow_private: bool = True
+    """Whether the address may be of this machine or a private network, as that of a PACS in a hospital is."""
     max_answer_bytes: int = Field(default=16 * MIB, ge=1024)
 
 
@@ -83,6 +85,7 @@ class DimseTarget(_Strict):
     port: int = Field(ge=1, le=65535)
     calling_ae_title: AeTitle = "LUNGNODULE"
     timeout_s: float = Field(default=30.0, gt=0, le=600)
+    allow_private: bool = True
 
 
 class Return(_Strict):
@@ -174,6 +177,7 @@ class Poller(_Strict):
     login: Login | None = None
     every_s: float = Field(default=5.0, gt=0)
     timeout_s: float = Field(default=30.0, gt=0, le=600)
+    allow_private: bool = True
     begin: Literal["now", "oldest"] = "now"
     """Where to begin when it is followed for the first time: with what comes, or with all that is there."""
     max_instances: int = Field(default=5000, ge=1)
@@ -187,6 +191,7 @@ class Worklist(_Strict):
     login: Login | None = None
     every_s: float = Field(default=30.0, gt=0)
     timeout_s: float = Field(default=30.0, gt=0, le=600)
+    allow_private: bool = True
     station: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,16}$")
     """Code value of the Scheduled Station Name that is ours; None: any."""
     workitem_code: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,16}$")

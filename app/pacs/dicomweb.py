@@ -97,7 +97,10 @@ class WebDestination:
     @contextmanager
     def _client(self) -> Iterator[DICOMwebClient]:
         target = self.target
-        with web_trouble_told(), WebSession(target.login, target.timeout_s, target.max_answer_bytes) as session:
+        session = WebSession(
+            target.login, target.timeout_s, target.max_answer_bytes, allow_private=target.allow_private
+        )
+        with web_trouble_told(), session:
             client = DICOMwebClient(url=target.url.rstrip("/"), session=session)
             client.set_http_retry_params(retry=False)
             yield client

@@ -12,6 +12,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from app.outbound import judged_addresses
 from app.pacs.config import DimseTarget
 from app.pacs.errors import PacsTroubleError
 from app.pacs.returns import STORED
@@ -67,7 +68,10 @@ class DimseDestination:
         entity.connection_timeout = target.timeout_s
         for sop_class in sop_classes:
             entity.add_requested_context(sop_class, _SYNTAXES)
-        association = entity.associate(target.host, target.port, ae_title=target.ae_title)
+        for address in _judged(target):  # not the name: it could lead elsewhere when it is resolved anew
+            association = entity.associate(address, target.port, ae_title=target.ae_title)
+            if association.is_established or association.is_rejected:
+                break
         if not association.is_established:
             rejected = association.is_rejected
             raise PacsTroubleError(
@@ -80,6 +84,14 @@ class DimseDestination:
             yield association
         finally:
             association.release()
+
+
+def _judged(target: DimseTarget) -> list[str]:
+    try:
+        found = judged_addresses(target.host, target.port, allow_private=target.allow_private)
+        return [address for _, address in found]
+    except OSError as error:
+        raise PacsTroubleError(f"The PACS does not answer ({type(error).__name__}).", code="pacs_unreachable") from None
 
 
 def _stored(association: Association, one: Dataset) -> str:

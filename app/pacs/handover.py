@@ -13,6 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 import structlog
 
+from app.identity import DEFAULT_TENANT
 from app.imaging.errors import OptionError
 from app.imaging.inputs import InputFile
 from app.jobs.intake import Intake, Request
@@ -31,7 +32,6 @@ Raises OptionError for a model that is not loaded.
 """
 _CLAIM_S = 60.0
 """A series that was taken up and not heard of again is taken up anew after this."""
-_PACS = Who("pacs")
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,15 @@ class Handover:
         What is asked for.
     incoming
         Folder of this process in the store's ``incoming``.
+    tenant
+        Whose the jobs are.
     """
 
     shelf: Shelf
     intake: Intake
     make_order: MakeOrder
     incoming: Path
+    tenant: str = DEFAULT_TENANT
 
     def hand_over_due(self) -> int:
         """Make the jobs of all series that are complete; gives how many."""
@@ -108,9 +111,11 @@ class Handover:
             inputs = [InputFile(folder / f"{number:06d}", f"{number:06d}.dcm") for number in range(len(files))]
             try:
                 whose = self.shelf.identity(series["id"], [path.name for path in files])
-                return self.intake.accept(folder, inputs, Request(order, _PACS, key, identity=whose))
+                return self.intake.accept(
+                    folder, inputs, Request(order, Who("pacs", tenant=self.tenant), key, identity=whose)
+                )
             except IdempotencyMismatch:
-                known = self.intake.job_of_key(key)
+                known = self.intake.job_of_key(key, self.tenant)
                 if known is None:  # erased at this moment
                     raise
                 # The same instances in other bytes, say with a corrected patient. The pixels are the same by DICOM's

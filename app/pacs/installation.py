@@ -89,7 +89,7 @@ def open_pacs(jobs: Jobs, config: PacsConfig, make_order: MakeOrder, make_object
         yield Pacs(
             config=config,
             shelf=shelf,
-            handover=Handover(shelf, jobs.intake, make_order, scratch),
+            handover=Handover(shelf, jobs.intake, make_order, scratch, jobs.settings.pacs_tenant),
             returns=returns,
             pollers=tuple(
                 OrthancPoller(name, settings, jobs.database, shelf, scratch)

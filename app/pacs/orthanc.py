@@ -234,7 +234,7 @@ def check_orthanc(settings: Poller) -> str:
 
 
 def _session(settings: Poller) -> WebSession:
-    return WebSession(settings.login, settings.timeout_s, _MAX_ANSWER_BYTES)
+    return WebSession(settings.login, settings.timeout_s, _MAX_ANSWER_BYTES, allow_private=settings.allow_private)
 
 
 def _asked(settings: Poller, path: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from app.imaging.errors import LungNoduleError
 from app.jobs.database import Database
 from app.jobs.ledger import present_job
 from app.jobs.records import FINISHED, State
-from app.jobs.rows import Row
+from app.jobs.rows import SERVICE, Row, Who, add_audit
 from app.jobs.tables import jobs, pacs_returns
 from app.logs import described
 from app.pacs.claims import CLAIM_S, held
@@ -119,8 +119,8 @@ class Returns:
             ).mappings()
             return [_shown(row) for row in rows]
 
-    def ask(self, job_id: str, target: str, kinds: Sequence[str]) -> None:
-        """Send a job's results to a target, also again.
+    def ask(self, job_id: str, target: str, kinds: Sequence[str], who: Who = SERVICE) -> None:
+        """Send a job's results to a target, also again; who asked is in the audit trail.
 
         Raises
         ------
@@ -134,6 +134,7 @@ class Returns:
                 sa.delete(pacs_returns).where(pacs_returns.c.job_id == job_id, pacs_returns.c.target == target)
             )
             ask_for_return(connection, job_id, target, kinds, at)
+            add_audit(connection, at, who, "job.send", job_id, target=target, kinds=list(kinds))
 
     def waiting(self) -> dict[str, int]:
         """Jobs whose results are still to be confirmed, by target."""

@@ -125,7 +125,8 @@ class UpsClient:
         url = f"{settings.url.rstrip('/')}/workitems{path}"
         headers = {"Accept": JSON} | ({"Content-Type": JSON} if told is not None else {})
         body = None if told is None else json.dumps([told.to_json_dict()]).encode()
-        with web_trouble_told(), WebSession(settings.login, settings.timeout_s, _MAX_ANSWER_BYTES) as session:
+        opened = WebSession(settings.login, settings.timeout_s, _MAX_ANSWER_BYTES, allow_private=settings.allow_private)
+        with web_trouble_told(), opened as session:
             answer = session.request(method, url, params=parameters, data=body, headers=headers)
             return answer.status_code, answer.content
 

@@ -36,7 +36,8 @@ def fetch_series(target: WebTarget, study_uid: str, series_uid: str, folder: Pat
     url = f"{target.url.rstrip('/')}/studies/{study_uid}/series/{series_uid}"
     body = folder.with_name(f"{folder.name}.body")
     try:
-        with web_trouble_told(), WebSession(target.login, target.timeout_s, target.max_answer_bytes) as session:
+        opened = WebSession(target.login, target.timeout_s, target.max_answer_bytes, allow_private=target.allow_private)
+        with web_trouble_told(), opened as session:
             answer = session.fetch(url, f'multipart/related; type="{_PART}"; transfer-syntax=*', body, max_bytes)
         if answer.status_code != 200:
             code = f"pacs_http_{answer.status_code}"

@@ -1,8 +1,12 @@
-"""HTTP to a PACS: no redirects, no proxy or login from the environment, limits on time and size of an answer."""
+"""HTTP to a PACS: no redirects, no proxy or login from the environment, limits on time and size of an answer.
+
+Each connection goes to an address that was judged (`app.outbound`).
+"""
 
 from __future__ import annotations
 
 import io
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +15,12 @@ from typing import IO, Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import NewConnectionError
 
 from app.imaging.errors import LungNoduleError
+from app.outbound import connect
 from app.pacs.config import Login
 from app.pacs.errors import PacsTroubleError
 
@@ -36,13 +44,16 @@ class WebSession(requests.Session):
         For the connection, and for each wait for a piece of the answer; ten times that for the whole answer.
     max_answer_bytes
         Most that is read into memory.
+    allow_private
+        Whether the server may have an address of this machine or a private network.
     """
 
-    def __init__(self, login: Login | None, timeout_s: float, max_answer_bytes: int) -> None:
+    def __init__(self, login: Login | None, timeout_s: float, max_answer_bytes: int, *, allow_private: bool) -> None:
         super().__init__()
         self.trust_env = False
+        self.adapters.clear()
         for scheme in ("http://", "https://"):
-            self.mount(scheme, HTTPAdapter(max_retries=0))
+            self.mount(scheme, _GuardedAdapter(allow_private=allow_private))
         self._login = login
         self._timeout_s = timeout_s
         self._max_answer_bytes = max_answer_bytes
@@ -140,6 +151,45 @@ def web_trouble_told() -> Iterator[None]:
         ) from None
     except (requests.RequestException, OSError) as error:
         raise PacsTroubleError(f"The PACS does not answer ({type(error).__name__}).", code="pacs_unreachable") from None
+
+
+class _GuardedAdapter(HTTPAdapter):
+    """Connections to judged addresses only."""
+
+    def __init__(self, *, allow_private: bool) -> None:
+        self._allow_private = allow_private
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **named: Any) -> None:  # noqa: ANN401
+        """As `HTTPAdapter`, with pools whose connections look at the address."""
+        super().init_poolmanager(*args, **named)
+        self.poolmanager.pool_classes_by_scheme = _guarded_pools(allow_private=self._allow_private)
+
+
+def _guarded_pools(*, allow_private: bool) -> dict[str, type[HTTPConnectionPool]]:
+    def judged(connection: HTTPConnection) -> socket.socket:
+        timeout_s = connection.timeout if isinstance(connection.timeout, (int, float)) else None
+        options: Any = connection.socket_options or ()
+        try:
+            return connect(connection.host, connection.port, timeout_s, allow_private=allow_private, options=options)
+        except OSError as error:
+            raise NewConnectionError(connection, type(error).__name__) from error
+
+    class Plain(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return judged(self)
+
+    class Encrypted(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            return judged(self)
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class EncryptedPool(HTTPSConnectionPool):
+        ConnectionCls = Encrypted
+
+    return {"http": PlainPool, "https": EncryptedPool}
 
 
 def _authentication(login: Login) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:

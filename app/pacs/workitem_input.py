@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -59,7 +59,7 @@ class InputDesk:
 
     def known_job(self, key: str) -> str | None:
         """The job that was made of the workitem before this process was killed."""
-        return self.jobs.intake.job_of_key(key)
+        return self.jobs.intake.job_of_key(key, self.jobs.settings.pacs_tenant)
 
     def take_in(self, workitem: Dataset, key: str) -> str:
         """Make the job, once for each ``key``; gives its id.
@@ -114,7 +114,8 @@ class InputDesk:
             series_uid = how[0].uid(series_uid) if series_uid else None
         order = self.make_order(self.settings.as_rule, series_uid)
         try:
-            return self.jobs.intake.accept(together, files, Request(order, WORKLIST, key, identity=identity))
+            whose = replace(WORKLIST, tenant=self.jobs.settings.pacs_tenant)
+            return self.jobs.intake.accept(together, files, Request(order, whose, key, identity=identity))
         except IdempotencyMismatch:
             known = self.known_job(key)
             if known is None:  # erased at this moment

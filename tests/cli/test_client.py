@@ -22,6 +22,7 @@ def service(status: int, answer: dict) -> Iterator[tuple[str, dict]]:
 
         def do_POST(self):
             asked["path"] = self.path
+            asked["headers"] = dict(self.headers)
             headers = {key: value.encode() for key, value in self.headers.items()}
             parse_form(
                 headers,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.settings import Settings, refuse_unknown_settings, setting_names
+from app.settings import CLIENT_VARIABLES, Settings, refuse_unknown_settings, setting_names
 from tests.deploy.manifests import COMPOSE, DEPLOY, compose_services, environments
 
 ENVIRONMENTS = environments()
@@ -28,11 +28,22 @@ def test_every_variable_is_a_setting_with_a_value_that_fits(process: str) -> Non
 
 
 def test_no_other_file_names_an_unknown_setting() -> None:
-    known = {*setting_names(), "LUNGNODULE_API_PORT"}
+    known = {*setting_names(), *CLIENT_VARIABLES, "LUNGNODULE_API_PORT"}
     files = [path for path in DEPLOY.rglob("*") if path.is_file()]
     named = {name for path in files for name in re.findall(r"\bLUNGNODULE_[A-Z0-9_]+\b", path.read_text())}
     assert named <= known
     assert len(named) > 8
+
+
+@pytest.mark.parametrize("process", ["compose api", "kubernetes lungnodule-api"])
+def test_who_calls_a_deployed_service_needs_a_key_and_probes_do_not(process: str) -> None:
+    env = {name: re.sub(r"\$\{[^}]*\}", "x", value) for name, value in ENVIRONMENTS[process].items()}
+    values: dict[str, Any] = {name.removeprefix("LUNGNODULE_").lower(): value for name, value in env.items()}
+    values["database_url"] = "postgresql://x"
+    settings = Settings(**values)
+    assert settings.access_required
+    assert settings.open_metrics, "Prometheus scrapes it without a key"
+    assert "keys create" in COMPOSE.read_text() + (DEPLOY / "kubernetes/README.md").read_text()
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -136,7 +136,7 @@ def test_an_answer_over_the_limit_is_not_taken_in(archive: Archive, tmp_path: Pa
     archive.answer = lambda _path, _body: (200, {}, bytes(100_000))
     with pytest.raises(AnswerTooLarge):
         destination(archive, max_answer_bytes=50_000).check()
-    with WebSession(None, 10, 1000) as session:
+    with WebSession(None, 10, 1000, allow_private=True) as session:
         with pytest.raises(AnswerTooLarge):
             session.download(f"{archive.url}/file", tmp_path / "file", 50_000)
         assert session.download(f"{archive.url}/file", tmp_path / "file", 100_000) == 200

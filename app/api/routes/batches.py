@@ -56,9 +56,10 @@ async def create_batch(
         if not await asyncio.to_thread(any_content, upload):
             raise EmptyUpload("Send the scans in one or more non-empty parts named 'files'.")
         asked = parse_fields(upload.fields, BatchOptions)
-        order = await desk.run(definite_order, service, desk, JobOptions(**asked.model_dump()))
+        who = desk.who(request)
+        order = await desk.run(definite_order, service, desk, JobOptions(**asked.model_dump()), who.tenant)
         sent = asked.model_dump(mode="json") | {"allow_repairs": list(order.allow_repairs)}
-        wanted = intake.Request(order, desk.who(request), idempotency_key, asked=sent)
+        wanted = intake.Request(order, who, idempotency_key, asked=sent)
         options = ReadOptions(limits=service.settings.read, allow_repairs=frozenset(order.allow_repairs))
         batch_id = await desk.run_long(desk.jobs.batches.accept, folder, upload.files, wanted, options)
     response = await _shown(request, desk, batch_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.job_desk import DeskDependency
@@ -69,7 +69,9 @@ async def show_returns(job_id: str, desk: DeskDependency, pacs: PacsDependency) 
     summary="Send the results to a PACS",
     responses=problem_responses(400, 404, 408, 410, 413, 422, 503),
 )
-async def send_results(job_id: str, asked: ReturnRequest, desk: DeskDependency, pacs: PacsDependency) -> ReturnList:
+async def send_results(
+    job_id: str, asked: ReturnRequest, request: Request, desk: DeskDependency, pacs: PacsDependency
+) -> ReturnList:
     """Once the job has succeeded; also a second time. The PACS is named, never addressed."""
     if asked.target not in pacs.config.targets:
         available = sorted(pacs.config.targets)
@@ -78,7 +80,7 @@ async def send_results(job_id: str, asked: ReturnRequest, desk: DeskDependency, 
             code="unknown_target",
             values={"available": available},
         )
-    await desk.run(pacs.returns.ask, job_id, asked.target, asked.kinds)
+    await desk.run(pacs.returns.ask, job_id, asked.target, asked.kinds, desk.who(request))
     return _listed(job_id, await desk.run(pacs.returns.of_job, job_id))
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hashlib
 import re
 from datetime import datetime
@@ -13,10 +11,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from app.api.access.desk import identity_of
 from app.api.deidentified_jobs import take_in
 from app.api.errors import EmptyUpload
 from app.api.job_desk import DeskDependency, JobDesk
 from app.api.job_schemas import JobList, JobStatus, StateName, is_live, job_status
+from app.api.paging import cursor_of, parse_cursor
 from app.api.problems import problem_responses
 from app.api.routes.predict import PredictOptions, any_content, form_body, parse_fields
 from app.api.service import Service, ServiceDependency
@@ -26,7 +26,7 @@ from app.inference.pipeline import choose_operating_point
 from app.jobs import intake
 from app.jobs.lookup import Filters
 from app.jobs.prior_scans import present_prior
-from app.jobs.records import Job, Order, State
+from app.jobs.records import Order, State
 from app.reporting.clinical_context import ClinicalContext
 from app.uploads import receive_upload
 
@@ -120,10 +120,11 @@ async def create_job(
         if not await asyncio.to_thread(any_content, upload):
             raise EmptyUpload("Send the scan in one or more non-empty parts named 'files'.")
         asked = parse_fields(upload.fields, JobOptions)
-        order = await desk.run(definite_order, service, desk, asked)
+        who = desk.who(request)
+        order = await desk.run(definite_order, service, desk, asked, who.tenant)
         wanted = intake.Request(
             order,
-            desk.who(request),
+            who,
             idempotency_key,
             context=asked.told_context(),
             asked=asked.model_dump(mode="json") | {"allow_repairs": list(order.allow_repairs)},
@@ -145,12 +146,13 @@ async def list_jobs(
     cursor: Annotated[str | None, Query(max_length=128, description="From the link `next`.")] = None,
 ) -> JobList:
     """One page; `next` leads to the one after it. Erased jobs are left out."""
-    filters = Filters(tuple(map(State, state)), model, _seconds(created_after), _seconds(created_before))
-    found = await desk.run(desk.jobs.lookup.jobs, filters, limit + 1, _parse_cursor(cursor))
+    tenant = identity_of(request).sees_tenant
+    filters = Filters(tuple(map(State, state)), model, _seconds(created_after), _seconds(created_before), tenant)
+    found = await desk.run(desk.jobs.lookup.jobs, filters, limit + 1, parse_cursor(cursor))
     root_path = request.scope.get("root_path", "")
     following = None
     if len(found) > limit:
-        asked = request.url.include_query_params(cursor=_cursor(found[limit - 1]))
+        asked = request.url.include_query_params(cursor=cursor_of(found[limit - 1].created_at, found[limit - 1].id))
         following = f"{root_path}/v1/jobs?{asked.query}"
     has_pacs = request.app.state.pacs is not None
     return JobList(jobs=[job_status(job, root_path, has_pacs=has_pacs) for job in found[:limit]], next=following)
@@ -196,7 +198,8 @@ async def retry_job(
 ) -> Response:
     """A new job on the stored scan, with another operating point or model, or as before."""
     desk.refuse_when_draining()
-    before = (await desk.run(desk.jobs.lookup.job, job_id)).order
+    source = await desk.run(desk.jobs.lookup.job, job_id)
+    before = source.order
     changes = options or RetryOptions()
     asked = JobOptions(
         series_uid=before.series_uid,
@@ -208,7 +211,7 @@ async def retry_job(
         prior=(before.prior if changes.prior is None else changes.prior) or None,
     )
     wanted = intake.Request(
-        await desk.run(definite_order, service, desk, asked),
+        await desk.run(definite_order, service, desk, asked, source.tenant),
         desk.who(request),
         idempotency_key,
         retry_of=job_id,
@@ -218,8 +221,17 @@ async def retry_job(
     return await _accepted(request, desk, await desk.run(desk.jobs.intake.again, job_id, wanted))
 
 
-def definite_order(service: Service, desk: JobDesk, asked: JobOptions) -> Order:
+def definite_order(service: Service, desk: JobDesk, asked: JobOptions, tenant: str) -> Order:
     """What was asked, checked against what there is, and made definite: a later default changes nothing.
+
+    Parameters
+    ----------
+    service, desk
+        What there is.
+    asked
+        By the caller.
+    tenant
+        Whose the job will be; a prior must be of the same.
 
     Raises
     ------
@@ -235,7 +247,7 @@ def definite_order(service: Service, desk: JobDesk, asked: JobOptions) -> Order:
             values={"available": available},
         )
     if asked.prior is not None:
-        present_prior(desk.jobs.lookup, asked.prior)
+        present_prior(desk.jobs.lookup, asked.prior, tenant)
     return Order(
         model=f"{model.identity.name}:{model.identity.version}",
         model_sha256=model.identity.sha256,
@@ -270,20 +282,6 @@ async def _shown(request: Request, desk: JobDesk, job_id: str) -> Response:
     status = job_status(job, request.scope.get("root_path", ""), place, has_pacs=has_pacs)
     headers = {"retry-after": str(POLL_AFTER_S)} if is_live(job) else {}
     return Response(status.model_dump_json(), media_type="application/json", headers=headers)
-
-
-def _cursor(last: Job) -> str:
-    return base64.urlsafe_b64encode(f"{last.created_at!r} {last.id}".encode()).decode()
-
-
-def _parse_cursor(cursor: str | None) -> tuple[float, str] | None:
-    if cursor is None:
-        return None
-    try:
-        created_at, _, job_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
-        return float(created_at), job_id
-    except (binascii.Error, ValueError):
-        raise OptionError("cursor is none that a link `next` has given.", code="cursor_invalid") from None
 
 
 def _seconds(when: datetime | None) -> float | None:

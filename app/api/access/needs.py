@@ -1,0 +1,106 @@
+"""What each route needs of a caller: one table, and what holds for a route that is not in it.
+
+`tests/api/access/test_needs.py` walks the routes and fails for one without a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+from app.identity import Role
+from app.settings import Settings
+
+
+class Need(Enum):
+    """What a route asks for."""
+
+    PROBE = "probe"
+    """Nothing, and it is not counted: asked every few seconds."""
+    OPEN = "open"
+    """Nothing."""
+    PAGE = "page"
+    """Nothing, unless the settings close pages."""
+    FIGURES = "figures"
+    """Role operate, unless the settings open them."""
+    KNOWN = "known"
+    """Any caller who says who it is: what is not there is told to nobody else."""
+    SUBMIT = "submit"
+    READ = "read"
+    OPERATE = "operate"
+
+
+_JOB = "/v1/jobs/{job_id}"
+_MODEL = "/v1/models/{name}/{version}"
+
+NEEDS: Mapping[tuple[str, str], Need] = {
+    ("GET", "/healthz"): Need.PROBE,
+    ("GET", "/readyz"): Need.PROBE,
+    ("GET", "/metrics"): Need.FIGURES,
+    ("GET", "/"): Need.PAGE,
+    ("GET", "/docs"): Need.PAGE,
+    ("GET", "/redoc"): Need.PAGE,
+    ("GET", "/problems"): Need.PAGE,
+    ("GET", "/openapi.json"): Need.PAGE,
+    ("GET", "/static/{path:path}"): Need.PAGE,
+    ("GET", "/v1/session"): Need.OPEN,
+    ("POST", "/v1/session"): Need.OPEN,
+    ("DELETE", "/v1/session"): Need.OPEN,
+    ("POST", "/v1/predict"): Need.SUBMIT,
+    ("POST", "/v1/risk"): Need.SUBMIT,
+    ("POST", "/v1/jobs"): Need.SUBMIT,
+    ("GET", "/v1/jobs"): Need.READ,
+    ("GET", _JOB): Need.READ,
+    ("DELETE", _JOB): Need.SUBMIT,
+    ("POST", f"{_JOB}/retry"): Need.SUBMIT,
+    ("GET", f"{_JOB}/result"): Need.READ,
+    ("DELETE", f"{_JOB}/data"): Need.SUBMIT,
+    ("GET", f"{_JOB}/results/{{form}}"): Need.READ,
+    ("GET", f"{_JOB}/events"): Need.READ,
+    ("GET", f"{_JOB}/nodules/{{nodule_id}}/explanation"): Need.READ,
+    ("GET", f"{_JOB}/nodules/{{nodule_id}}/explanation.png"): Need.READ,
+    ("GET", f"{_JOB}/pacs"): Need.READ,
+    ("POST", f"{_JOB}/pacs"): Need.SUBMIT,
+    ("POST", "/v1/batches"): Need.SUBMIT,
+    ("GET", "/v1/batches/{batch_id}"): Need.READ,
+    ("POST", "/dicom-web/studies"): Need.SUBMIT,
+    ("POST", "/dicom-web/studies/{study_uid}"): Need.SUBMIT,
+    ("GET", "/v1/models"): Need.READ,
+    ("GET", _MODEL): Need.READ,
+    ("POST", f"{_MODEL}/activate"): Need.OPERATE,
+    ("GET", "/v1/capabilities"): Need.READ,
+    ("GET", "/v1/audit"): Need.OPERATE,
+}
+"""By method and template of the path."""
+
+_SENDING = ("/v1/jobs", "/v1/batches", "/dicom-web", "/v1/predict", "/v1/risk")
+
+
+def need_of(method: str, template: str | None) -> Need:
+    """What the table says of a route; for one that is not in it, rather too much than too little.
+
+    Parameters
+    ----------
+    method
+        Of HTTP; HEAD counts as GET.
+    template
+        Of the path; None where no route has it.
+    """
+    if template is None:
+        return Need.KNOWN
+    asked = "GET" if method == "HEAD" else method
+    told = NEEDS.get((asked, template))
+    if told is not None:
+        return told
+    if asked in ("GET", "OPTIONS"):
+        return Need.READ
+    return Need.SUBMIT if template.startswith(_SENDING) else Need.OPERATE
+
+
+def role_needed(need: Need, settings: Settings) -> Role | None:
+    """The role that a need means under these settings; None where it is none."""
+    if need is Need.PAGE:
+        return None if settings.open_pages else Role.READ
+    if need is Need.FIGURES:
+        return None if settings.open_metrics else Role.OPERATE
+    return Role(need.value) if need in (Need.SUBMIT, Need.READ, Need.OPERATE) else None
