@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import cache, partial
-from pathlib import Path
 
-import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from app.api.access.desk import open_access
 from app.api.access.gate import Gate
 from app.api.docs import add_docs, add_front_pages
 from app.api.edge import Edge
-from app.api.job_desk import open_desk
-from app.api.job_work import worker_beside
-from app.api.model_choice import Models, OpenModels, open_models
+from app.api.model_choice import OpenModels, open_models
 from app.api.openapi import describe
-from app.api.pacs_desk import ObjectMaker, opened_pacs, pacs_beside, stored_objects
+from app.api.pacs_desk import ObjectMaker, stored_objects
 from app.api.problems import problem_response
 from app.api.routes import (
     audit,
@@ -45,17 +38,15 @@ from app.api.routes import (
     risk,
     session,
 )
-from app.api.service import Analyse, Service
-from app.api.shadowing import shadow_beside
-from app.api.waiting_line import ClientHungUp, WaitingLine
-from app.imaging.errors import LungNoduleError, ModelError
+from app.api.service import Analyse
+from app.api.waiting_line import ClientHungUp
+from app.imaging.errors import LungNoduleError
 from app.inference.pipeline import analyse
-from app.jobs.census_metrics import census_shown
-from app.jobs.installation import MakeQueue, dbos_queue, open_jobs
+from app.jobs.installation import MakeQueue, dbos_queue
+from app.lifespan import Parts, Watched, opened_service
 from app.metrics import Metrics
 from app.settings import Settings
-from app.tracing import Tracing, open_tracing
-from app.upload_folders import process_folder
+from app.tracing import open_tracing
 from app.web.pages import add_workspace
 
 
@@ -94,49 +85,13 @@ def create_app(
     FastAPI
         Starts only when every model is verified and warmed up: a `ModelError` ends the start.
     """
-    metrics = Metrics()
-    tracing = open_tracing(settings.otlp_endpoint)
-    ending = draining or threading.Event()
+    watched = Watched(Metrics(), open_tracing(settings.otlp_endpoint), draining or threading.Event())
+    parts = Parts(load=load, run=run, make_queue=make_queue, object_maker=object_maker)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with _refusal_logged():
-            found = load(settings)
-        line = WaitingLine(settings.max_waiting, devices=max(1, settings.worker_concurrency))
-        metrics.in_flight.set_function(lambda: line.admitted)
-        metrics.waiting.set_function(lambda: line.waiting)
-        with ExitStack() as stack:
-            stack.callback(tracing.close)
-            uploads = stack.enter_context(process_folder(settings.temp_dir or Path(tempfile.gettempdir())))
-            installation = stack.enter_context(open_jobs(settings, make_queue))
-            models = Models(found.registry, found.named, installation.activations)
-            with _refusal_logged():
-                models.load_first()
-            stack.enter_context(census_shown(metrics.registry, installation.database, settings.worker_lease_s))
-            metrics.watch_disk("uploads", uploads)
-            metrics.watch_disk("store", settings.data_dir.absolute())
-            shadow = stack.enter_context(
-                shadow_beside(
-                    settings,
-                    found.registry,
-                    run,
-                    metrics,
-                    turn=partial(line.turn_of_a_thread, asyncio.get_running_loop()),
-                    busy=lambda: line.admitted > 0,
-                )
-            )
-            app.state.service = Service(
-                settings, models, line, metrics, uploads, tracing.traced(run), ending, tracing, shadow
-            )
-            app.state.access = stack.enter_context(open_access(settings, installation.database))
-            app.state.desk = stack.enter_context(open_desk(installation, ending))
-            app.state.pacs = stack.enter_context(opened_pacs(installation, models, object_maker))
-            wanted = work and settings.worker_concurrency > 0
-            async with (
-                worker_beside(app.state.service, installation, wanted=wanted),
-                pacs_beside(app.state.pacs, metrics, wanted=work),
-            ):
-                yield
+        async with opened_service(app, settings, parts, watched, work=work):
+            yield
 
     app = FastAPI(
         lifespan=lifespan,
@@ -146,7 +101,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.openapi = cache(partial(describe, app, settings.root_path))  # type: ignore[method-assign]
-    _wrap(app, settings, metrics, tracing)
+    _wrap(app, settings, watched)
     for error in (LungNoduleError, HTTPException, RequestValidationError, ClientDisconnect, ClientHungUp):
         app.add_exception_handler(error, problem_response)
     for resource in (
@@ -161,19 +116,9 @@ def create_app(
     return app
 
 
-def _wrap(app: FastAPI, settings: Settings, metrics: Metrics, tracing: Tracing) -> None:
+def _wrap(app: FastAPI, settings: Settings, watched: Watched) -> None:
     """Every request passes the trusted proxies' headers, the edge and the gate, in this order."""
     app.add_middleware(Gate)
-    app.add_middleware(Edge, metrics=metrics, tracing=tracing, https_only=settings.https_only)
+    app.add_middleware(Edge, metrics=watched.metrics, tracing=watched.tracing, https_only=settings.https_only)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
-
-
-@contextmanager
-def _refusal_logged() -> Iterator[None]:
-    try:
-        yield
-    except ModelError as error:
-        # No traceback: the reason names the file and what to do.
-        structlog.get_logger(__name__).error("start refused", code=error.code, reason=error.message, **error.values)
-        raise

@@ -114,8 +114,8 @@ class InputDesk:
             series_uid = how[0].uid(series_uid) if series_uid else None
         order = self.make_order(self.settings.as_rule, series_uid)
         try:
-            whose = replace(WORKLIST, tenant=self.jobs.settings.pacs_tenant)
-            return self.jobs.intake.accept(together, files, Request(order, whose, key, identity=identity))
+            who = replace(WORKLIST, tenant=self.jobs.settings.pacs_tenant)
+            return self.jobs.intake.accept(together, files, Request(order, who, key, identity=identity))
         except IdempotencyMismatch:
             known = self.known_job(key)
             if known is None:  # erased at this moment
