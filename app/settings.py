@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed."
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Names by which callers may reach the service (header Host); empty: any."
+    )
     requests_per_min: int | None = Field(
         default=None, ge=0, description="Requests of one caller; 0: any. Unset: 6000, any while access is off."
     )
@@ -211,7 +214,7 @@ class Settings(BaseSettings):
         """Whether callers must say who they are."""
         return self.access == "required" or (self.access == "auto" and not is_loopback(self.host))
 
-    @field_validator("models", "model_keys", "deidentify_retain", "trusted_proxies", mode="before")
+    @field_validator("models", "model_keys", "deidentify_retain", "trusted_proxies", "allowed_hosts", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -83,6 +83,7 @@ class _Visit:
         _refuse_secret_in_address(self.request)
         if self._need is Need.PROBE:
             return
+        _refuse_foreign_host(self.request, self.desk.settings.allowed_hosts)
         if self.request.method not in _SAFE and self.request.headers.get("sec-fetch-site") == "cross-site":
             raise ForgeryRefused("The request comes from a page of another site.")
         role = role_needed(self._need, self.desk.settings)
@@ -154,6 +155,14 @@ def refuse_forgery(request: Request) -> None:
         raise ForgeryRefused(
             f"With a session cookie this needs the header X-Requested-With: {OURS}.", code="header_missing"
         )
+
+
+def _refuse_foreign_host(request: Request, allowed: Sequence[str]) -> None:
+    """A page whose name was made to mean this machine (DNS rebinding) still says its own name."""
+    host, colon, port = request.headers.get("host", "").rpartition(":")
+    name = (host if colon and port.isdigit() else f"{host}{colon}{port}").strip("[]").lower()
+    if allowed and name not in [one.strip("[]").lower() for one in allowed]:
+        raise ForgeryRefused("LUNGNODULE_ALLOWED_HOSTS does not have the name in the header Host.", code="host_unknown")
 
 
 def _refuse_secret_in_address(request: Request) -> None:

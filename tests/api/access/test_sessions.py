@@ -94,6 +94,26 @@ def test_what_another_sites_page_sends_is_refused(tmp_path: Path, access: str) -
         assert here.client.post("/v1/jobs", files=SCAN, headers=headers).status_code == 202
 
 
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("ct.example", True),
+        ("CT.example:8443", True),
+        ("127.0.0.1:8000", True),
+        ("[::1]:8000", True),
+        ("[::1]", True),
+        ("evil.example", False),
+        ("ct.example.evil.example", False),
+        ("", False),
+    ],
+)
+def test_a_name_that_is_not_the_services_own_leads_nowhere(tmp_path: Path, host: str, *, allowed: bool) -> None:
+    with door(tmp_path, access="off", allowed_hosts="ct.example, 127.0.0.1,::1") as here:
+        answer = here.client.get("/v1/jobs", headers={"Host": host})
+        assert (answer.status_code, answer.json().get("code")) == ((200, None) if allowed else (403, "host_unknown"))
+        assert here.client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/session", "/healthz", "/docs"])
 def test_other_sites_may_read_nothing(here: Door, path: str) -> None:
     """CORS is closed: no answer has its headers, and a preflight is refused."""
