@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import analyse, demo, doctor, grand_challenge, models, pacs, phantom, risk, serve, worker
+from app.cli import analyse, demo, doctor, grand_challenge, mercure, models, pacs, phantom, risk, serve, worker
 from app.cli.exits import EXIT_CODES_HELP
 
 
@@ -33,6 +33,7 @@ def command_line() -> typer.Typer:
     line.add_typer(pacs.command_group(), name="pacs")
     line.command("doctor", epilog=EXIT_CODES_HELP)(doctor.doctor)
     line.command("grand-challenge", epilog=EXIT_CODES_HELP)(grand_challenge.grand_challenge)
+    line.command("mercure", epilog=EXIT_CODES_HELP)(mercure.mercure)
     line.command("phantom", epilog=EXIT_CODES_HELP)(phantom.phantom)
     line.command("demo", epilog=EXIT_CODES_HELP)(demo.demo)
     return line
