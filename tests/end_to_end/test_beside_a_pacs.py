@@ -157,7 +157,9 @@ def test_an_independent_reader_finds_the_figures_of_the_answer(analysed: Analyse
         assert volumes == [pytest.approx(nodule["volume_mm3"], abs=0.11)]
         assert value_of(group, codes.LONG_AXIS) == pytest.approx(nodule["long_axis_mm"], abs=0.06)
         assert value_of(group, codes.SHORT_AXIS) == pytest.approx(nodule["short_axis_mm"], abs=0.06)
-        assert value_of(group, codes.PROBABILITY) == pytest.approx(100 * nodule["probability"], abs=0.06)
+        assert value_of(group, codes.PROBABILITY_OF_CANCER) == pytest.approx(
+            100 * nodule["malignancy_probability"], abs=0.06
+        )
 
 
 def value_of(group: dict[str, Any], concept: codes.Concept) -> float:
