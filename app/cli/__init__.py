@@ -9,7 +9,21 @@ from typing import Annotated
 
 import typer
 
-from app.cli import analyse, audit, demo, doctor, grand_challenge, keys, models, pacs, phantom, risk, serve, worker
+from app.cli import (
+    analyse,
+    audit,
+    demo,
+    doctor,
+    grand_challenge,
+    keys,
+    mercure,
+    models,
+    pacs,
+    phantom,
+    risk,
+    serve,
+    worker,
+)  # fmt: skip
 from app.cli.exits import EXIT_CODES_HELP
 
 
@@ -35,6 +49,7 @@ def command_line() -> typer.Typer:
     line.command("audit", epilog=EXIT_CODES_HELP)(audit.audit)
     line.command("doctor", epilog=EXIT_CODES_HELP)(doctor.doctor)
     line.command("grand-challenge", epilog=EXIT_CODES_HELP)(grand_challenge.grand_challenge)
+    line.command("mercure", epilog=EXIT_CODES_HELP)(mercure.mercure)
     line.command("phantom", epilog=EXIT_CODES_HELP)(phantom.phantom)
     line.command("demo", epilog=EXIT_CODES_HELP)(demo.demo)
     return line

@@ -192,6 +192,11 @@ class Worklist(_Strict):
     every_s: float = Field(default=30.0, gt=0)
     timeout_s: float = Field(default=30.0, gt=0, le=600)
     allow_private: bool = True
+    events_url: Annotated[str, Field(pattern=r"^wss?://[^\s/?#@]+(/[^\s?#]*)?$")] | None = None
+    """Of the server's event channel, e.g. ``wss://pacs.example/dicom-web/subscribers/LUNGNODULE``: requests to cancel
+    come over it; None: they are not heard."""
+    subscriber: AeTitle = "LUNGNODULE"
+    """AE title that is subscribed to each workitem of ours."""
     station: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,16}$")
     """Code value of the Scheduled Station Name that is ours; None: any."""
     workitem_code: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,16}$")

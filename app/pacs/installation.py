@@ -15,6 +15,7 @@ import structlog
 from app.imaging.errors import LungNoduleError
 from app.jobs.installation import Jobs
 from app.logs import described
+from app.pacs.cancel_requests import CancelRequests
 from app.pacs.config import PacsConfig, WebTarget
 from app.pacs.handover import Handover, MakeOrder
 from app.pacs.orthanc import OrthancPoller, check_orthanc
@@ -123,12 +124,14 @@ def pacs_running(pacs: Pacs) -> Iterator[int | None]:
         The listener's address cannot be had.
     """
     ended = threading.Event()
+    listeners = [CancelRequests(each) for each in pacs.performers if each.client.settings.events_url is not None]
     chores: list[tuple[str, Callable[[], object], float]] = [
         ("handover", pacs.handover.hand_over_due, _ROUND_S),
         ("tidy", pacs.shelf.tidy, _ROUND_S * _TIDY_EVERY),
         *((f"orthanc {poller.name}", poller.round, poller.settings.every_s) for poller in pacs.pollers),
         *((f"worklist {each.name}", each.search, each.client.settings.every_s) for each in pacs.performers),
         *((f"workitems {each.name}", each.go_on, _ROUND_S) for each in pacs.performers),
+        *((f"events {each.performer.name}", each.round, _ROUND_S) for each in listeners),
         *((f"returns {name}", _sending(pacs, name), _ROUND_S) for name in pacs.config.targets),
     ]
     threads = [
@@ -150,6 +153,8 @@ def pacs_running(pacs: Pacs) -> Iterator[int | None]:
             for thread in threads:
                 # One that waits for a PACS is left: what it was doing is done again by whoever comes next.
                 thread.join(timeout=max(0.0, deadline - time.monotonic()))
+            for listener in listeners:
+                listener.close()
 
 
 def _web(config: PacsConfig, name: str) -> WebTarget:

@@ -37,7 +37,7 @@ def without_patient(
     Raises
     ------
     InstanceRefused
-        It cannot be: its file is removed.
+        It cannot be: its file is the caller's to remove.
     """
     scratch = Path(tempfile.mkdtemp(dir=path.parent))
     refusal: ScanError | None = None
@@ -51,5 +51,4 @@ def without_patient(
         refusal = error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    path.unlink(missing_ok=True)
     raise InstanceRefused(FailureReason.CANNOT_UNDERSTAND, refusal.message, code=refusal.code)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
@@ -95,6 +96,10 @@ class UpsClient:
         """Tell of progress or of what was performed, of a workitem that is ours."""
         return self._changed("POST", f"/{uid}", changes, {"transaction-uid": transaction_uid})
 
+    def subscribe(self, uid: str) -> Answer:
+        """Ask for the events of a workitem."""
+        return self._changed("POST", f"/{uid}/subscribers/{quote(self.settings.subscriber)}")
+
     def check(self) -> str:
         """Ask whether the server is there; gives what it said."""
         return f"UPS-RS answers with {len(self.scheduled())} scheduled workitems for us"
@@ -111,7 +116,9 @@ class UpsClient:
             for keyword, value in wanted
         )
 
-    def _changed(self, method: str, path: str, told: Dataset, parameters: Mapping[str, str] | None = None) -> Answer:
+    def _changed(
+        self, method: str, path: str, told: Dataset | None = None, parameters: Mapping[str, str] | None = None
+    ) -> Answer:
         status, _ = self._request(method, path, told, parameters)
         answer = Answer(status)
         if not (answer.is_done or answer.is_conflict or answer.is_gone):

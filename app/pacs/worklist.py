@@ -194,10 +194,14 @@ class Performer:
             # In progress already. If it is with our transaction, this process' forerunner was killed between the
             # answer and the note of it; only then is a change allowed.
             answer = self.client.update(uid, progress(0, "taken up again"), transaction)
-        return Step(Stage.CLAIMED if answer.is_done else Stage.LOST)
+        if not answer.is_done:
+            return Step(Stage.LOST)
+        if self.client.settings.events_url is not None:
+            self.client.subscribe(uid)
+        return Step(Stage.CLAIMED)
 
     def _take_in(self, row: Row) -> Step:
-        key = f"ups:{self.name}:{row['workitem_uid']}"
+        key = self._key(row)
         job_id = self.desk.known_job(key)
         if job_id is None:
             workitem = self.client.workitem(row["workitem_uid"])
@@ -266,11 +270,16 @@ class Performer:
         return Step({COMPLETED: Stage.DONE, CANCELED: Stage.GIVEN_UP}.get(str(state), Stage.LOST))
 
     def _cancel_job(self, row: Row) -> None:
-        if row["job_id"] is not None:
+        # A request to cancel may have come between making the job and writing down its id.
+        job_id = row["job_id"] or self.desk.known_job(self._key(row))
+        if job_id is not None:
             try:
-                self.jobs.ledger.cancel(row["job_id"], WORKLIST)
+                self.jobs.ledger.cancel(job_id, WORKLIST)
             except (JobConflict, UnknownJob, JobErased):
                 return  # it has ended
+
+    def _key(self, row: Row) -> str:
+        return f"ups:{self.name}:{row['workitem_uid']}"
 
     def _now(self) -> float:
         with self.jobs.database.reading() as connection:

@@ -155,6 +155,30 @@ def test_an_independent_reader_finds_the_figures_of_the_answer(analysed: Analyse
             if item["quantity"]["CodeValue"] == codes.VOLUME.value and "derivationModifier" not in item
         ]
         assert volumes == [pytest.approx(nodule["volume_mm3"], abs=0.11)]
+        assert value_of(group, codes.LONG_AXIS) == pytest.approx(nodule["long_axis_mm"], abs=0.06)
+        assert value_of(group, codes.SHORT_AXIS) == pytest.approx(nodule["short_axis_mm"], abs=0.06)
+        assert value_of(group, codes.PROBABILITY_OF_CANCER) == pytest.approx(
+            100 * nodule["malignancy_probability"], abs=0.06
+        )
+
+
+def value_of(group: dict[str, Any], concept: codes.Concept) -> float:
+    """Of the one measurement of this kind in a group, as dcmqi read it."""
+    (item,) = [
+        item
+        for item in group["measurementItems"]
+        if item["quantity"]["CodeValue"] == concept.value and "derivationModifier" not in item
+    ]
+    return float(item["value"])
+
+
+def test_the_same_objects_again_are_stored_once(analysed: Analysed) -> None:
+    orthanc = analysed.site.orthanc
+    for path in analysed.files.values():
+        answer = requests.post(f"{orthanc.url}/instances", data=path.read_bytes(), auth=(USER, PASSWORD), timeout=60)
+        assert (answer.status_code, answer.json()["Status"]) == (200, "AlreadyStored"), path.name
+    assert analysed.site.results() == RESULTS
+    assert len(analysed.site.fetched()) == len(KINDS)
 
 
 def test_an_independent_reader_finds_the_outlines_where_the_answer_says(analysed: Analysed, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
+from app.imaging.confidentiality_profile import BASIC_PROFILE, METHOD_CODES, Action
 from app.imaging.transfer_syntax import TRANSFER_SYNTAXES
 from app.main import create_app
 from app.pacs.config import Listener, PacsConfig
@@ -30,6 +31,7 @@ GUIDE = (ROOT / "docs/pacs.md").read_text(encoding="utf-8")
 STATEMENT = (ROOT / "docs/dicom-conformance.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"<!-- run: (?P<how>\w+)[^\n]*-->\n```\w+\n(?P<text>.*?)```", re.DOTALL)
 RUN = {"shell": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"], "node": ["node", "-e"]}
+CSHARP = "mcs -r:System.Net.Http.dll -out:send.exe send.cs && mono send.exe"
 EXAMPLES = {match["how"]: match["text"] for match in BLOCK.finditer(GUIDE)}
 
 
@@ -52,15 +54,20 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     thread.join()
 
 
-@pytest.mark.parametrize("how", RUN)
+@pytest.mark.parametrize("how", [*RUN, "csharp"])
 def test_the_examples_store_a_series(how: str, service: str, tmp_path: Path) -> None:
     if how == "node":
         program("node", "nodejs")
     write_series(tmp_path / "study")
     text = EXAMPLES[how].replace("http://127.0.0.1:8000", service)
-    done = subprocess.run([*RUN[how], text], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    command = [*RUN[how], text] if how in RUN else [*RUN["shell"], CSHARP]
+    if how == "csharp":
+        program("mcs", "mono-mcs libmono-system-net-http4.0-cil")
+        program("mono", "mono-runtime")
+        (tmp_path / "send.cs").write_text(text)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    expected = '"00081199"' if how == "shell" else "4 stored"
+    expected = '"00081199"' if how in ("shell", "csharp") else "4 stored"
     assert expected in done.stdout
     assert "00081198" not in done.stdout
 
@@ -79,6 +86,15 @@ def test_the_statement_lists_every_class_syntax_and_reason() -> None:
     assert set(ACCEPTED_SYNTAXES) < set(TRANSFER_SYNTAXES)
     listed = {int(code, 16) for line in rows for code in re.findall(r"^\| ([0-9A-F]{4}) \|", line)}
     assert listed == {0, *FailureReason}
+
+
+def test_every_replaced_attribute_is_in_the_description_of_deidentification() -> None:
+    said = (ROOT / "docs/deidentification.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([UZDKX]), [^|]+\| ([^|]+) \|$", said, re.MULTILINE))
+    for action in (Action.UID, Action.EMPTY, Action.DUMMY):
+        assert set(rows[action].split(", ")) == {name for name, known in BASIC_PROFILE.items() if known is action}
+    shown = {code for code, _ in METHOD_CODES.values()}
+    assert shown <= set(re.findall(r"\((\d{6})\)", STATEMENT))
 
 
 def test_the_statement_says_the_defaults() -> None:

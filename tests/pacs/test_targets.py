@@ -15,12 +15,14 @@ import sqlalchemy as sa
 
 from app.jobs.rows import Who
 from app.jobs.tables import pacs_returns
+from app.pacs.claims import CLAIM_S
 from app.pacs.config import WebTarget
 from app.pacs.dicomweb import WebDestination
 from app.pacs.errors import PacsTroubleError
 from app.pacs.returns import MAX_TRIES, Returns, ask_for_return
 from app.pacs.web_session import AnswerTooLarge, WebSession
 from tests.jobs.installations import World, world
+from tests.pacs.orthanc import until
 from tests.pacs.pacs_worlds import capture, objects_of
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -291,3 +293,30 @@ def test_objects_that_cannot_be_made_only_delay_and_tell_nothing(
     assert returns.send_due("archive") == 0
     assert [(each.state, each.last_answer) for each in returns.of_job(job_id)] == [("waiting", "internal_error")]
     assert "Doe^John" not in capsys.readouterr().out
+
+
+def test_who_sends_keeps_its_claim_and_who_is_killed_loses_it_soon(here: World, archive: Archive) -> None:
+    stores(archive)
+    job_id = here.submit()
+    archive.jobs.append(job_id)
+    ask(here, job_id, "archive")
+    here.work()
+    stored = archive.answer
+    seen: list[float] = []
+
+    def claimed_until() -> float:
+        with here.jobs.database.reading() as connection:
+            return float(connection.execute(sa.select(pacs_returns.c.next_at)).scalar_one())
+
+    def slowly(path: str, body: bytes) -> Answer:
+        if not seen:
+            with here.jobs.database.reading() as connection:
+                left_s = claimed_until() - here.jobs.database.now(connection)
+            assert 0 < left_s <= CLAIM_S < 30  # nobody need wait longer for one that was killed here
+            seen.append(claimed_until())
+            seen.append(until(lambda: max(claimed_until() - seen[0], 0.0), "the claim is renewed", patience_s=30))
+        return stored(path, body)
+
+    archive.answer = slowly
+    assert returns_of(here, archive).send_due("archive") == 1
+    assert len(seen) == 2

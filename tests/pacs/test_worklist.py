@@ -19,9 +19,12 @@ from app.imaging.dicom_headers import pydicom_silenced
 from app.jobs.records import State
 from app.jobs.rows import Who
 from app.jobs.tables import pacs_workitems
+from app.pacs.cancel_requests import CancelRequests
 from app.pacs.config import PacsConfig
 from app.pacs.errors import PacsTroubleError
+from app.pacs.event_channel import EventChannel
 from app.pacs.worklist import Performer
+from tests.pacs.event_server import CLOSE, event_server
 from tests.pacs.orthanc import PASSWORD, USER, Orthanc, pacs_toml, running_orthanc, storescu, until
 from tests.pacs.pacs_worlds import PacsWorld, pacs_world, write_series
 from tests.pacs.test_orthanc import service
@@ -178,6 +181,53 @@ def test_a_request_to_cancel_ends_job_and_workitem(
     assert (job.state, ups.state(uid)) == (State.CANCELLED, "CANCELED")
     (told,) = ups.item(uid).ProcedureStepProgressInformationSequence
     assert told.ReasonForCancellation == "lungnodule: cancel_requested"
+
+
+def test_a_request_to_cancel_comes_as_an_event(
+    tmp_path: Path, orthanc: Orthanc, ups: UpsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORTHANC_PASSWORD", PASSWORD)
+    monkeypatch.setenv("UPS_TOKEN", "geheim")
+    uid = ups.add(sent(orthanc, tmp_path / "ct", "UPS^EVENT"))
+    with event_server() as events:
+        login = {"secret_env": "UPS_TOKEN"}
+        chosen = configuration(orthanc, ups, events_url=events.url, subscriber="ME", login=login)
+        with pacs_world(tmp_path, chosen=chosen) as world, closing(CancelRequests(performer(world))) as requests_:
+            performer(world).search()
+            performer(world).go_on()
+            assert ("subscribe ME", uid, 201) in ups.asked
+            requests_.round()
+            assert "Authorization: Bearer geheim" in events.requests[0]
+            events.tell(uid, 3)  # of progress
+            events.tell("1.2.3", 2)  # of another
+            events.tell(uid, 2)
+            for _ in range(3):
+                requests_.round()
+            assert events.pong() == b"there?"
+            performer(world).go_on()
+            (job,) = world.jobs()
+            assert (job.state, ups.state(uid)) == (State.CANCELLED, "CANCELED")
+            events.frame(CLOSE, b"")
+            with pytest.raises(PacsTroubleError):
+                requests_.round()
+            requests_.round()  # opens another
+            assert len(events.requests) == 2
+
+
+def test_what_is_no_event_channel_is_refused() -> None:
+    with event_server() as events:
+        events.answers_wrongly = True
+        with pytest.raises(PacsTroubleError) as refusal:
+            EventChannel(events.url, None, 5)
+        assert refusal.value.code == "pacs_answer_invalid"
+        events.answers_wrongly = False
+        with closing(EventChannel(events.url, None, 5)) as channel:
+            events.frame(1, b"x" * 7000)
+            events.frame(1, b"short")
+            assert [channel.receive(5), channel.receive(5), channel.receive(0.01)] == ["x" * 7000, "short", None]
+    with pytest.raises(PacsTroubleError) as refusal:
+        EventChannel(events.url, None, 5)
+    assert refusal.value.code == "pacs_unreachable"
 
 
 def test_a_workitem_that_was_taken_from_us_ends_the_job(

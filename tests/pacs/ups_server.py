@@ -136,6 +136,10 @@ def app_of(server: UpsServer) -> FastAPI:
             return Response(status_code=500)
         return answer
 
+    @app.post("/workitems/{uid}/subscribers/{aet}")
+    def subscribe(uid: str, aet: str) -> Response:
+        return said(f"subscribe {aet}", uid, 201 if uid in server.workitems else 404)
+
     @app.post("/workitems/{uid}")
     async def update(uid: str, request: Request) -> Response:
         (told,) = await request.json()
