@@ -16,7 +16,7 @@ from app.jobs import records as jobs
 from app.jobs.runner import JobTimeout
 from app.multipart import MalformedUpload
 from app.pacs.errors import PacsNotConfigured
-from app.reporting.errors import ResultUnavailable
+from app.reporting.errors import ExtraMissing, ResultUnavailable
 from app.uploads import NotMultipart, StorageFull, UploadTooSlow
 
 
@@ -163,6 +163,9 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
         409,
         "Not to be had in this form",
         "`detail` says why; the other links in `results` may do.",
+    ),
+    ExtraMissing: ProblemKind(
+        "extra_missing", 501, "Not installed here", "`values` name the extra that whoever runs the service can install."
     ),
     LungNoduleError: ProblemKind("refused", 422, "Request refused", "`detail` says why."),
     Exception: ProblemKind(

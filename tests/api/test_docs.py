@@ -131,6 +131,8 @@ def test_operations_have_names_that_a_generated_client_can_use(document: dict[st
         "show_outlines",
         "show_result",
         "show_returns",
+        "show_scene",
+        "show_scene_usdz",
         "show_volume",
         "store_instances",
         "store_study_instances",
