@@ -25,7 +25,7 @@ from app.jobs.records import Order
 from app.jobs.runner import Runner
 from app.main import create_app
 from app.settings import Settings
-from tests.api.analysed import reading_phantom, zipped_series
+from tests.api.analysed import reading_scan
 from tests.api.standins import shelved
 from tests.jobs.installations import WHO, HandQueue
 
@@ -53,7 +53,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, tiny_model_store: Path) ->
     jobs = app.state.desk.jobs
     received = jobs.store.incoming / "upload"
     received.mkdir()
-    (received / "000000").write_bytes(zipped_series(reading_phantom().volume, folder / "series"))
+    (received / "000000").write_bytes(reading_scan())
     order = Order(model="tiny:1.0.0", model_sha256=model.identity.sha256, operating_point="balanced")
     job = jobs.intake.accept(received, [InputFile(received / "000000", "scan.zip")], Request(order, WHO, None))
     runner = Runner(
