@@ -18,6 +18,7 @@ from app.api.access.desk import open_access
 from app.api.job_desk import open_desk
 from app.api.job_work import worker_beside
 from app.api.model_choice import Models, NamedModels, OpenModels
+from app.api.opened_scans import opened_scans
 from app.api.pacs_desk import ObjectMaker, opened_pacs, pacs_beside
 from app.api.service import Analyse, Service
 from app.api.shadowing import shadow_beside
@@ -90,6 +91,7 @@ async def opened_service(
         async with (
             worker_beside(app.state.service, installation, wanted=work and settings.worker_concurrency > 0),
             pacs_beside(app.state.pacs, metrics, wanted=work),
+            opened_scans(app.state.desk, uploads) as app.state.scans,
         ):
             yield
 

@@ -24,14 +24,21 @@ from app.api.routes import (
     audit,
     batches,
     capabilities,
+    dashboard,
     dicom_web,
     explanations,
     health,
     job_documents,
     job_events,
+    job_nodules,
     job_pacs,
+    job_prior,
     job_results,
+    job_review,
+    job_scene,
+    job_volume,
     jobs,
+    model_documents,
     models,
     open_inference,
     predict,
@@ -106,7 +113,8 @@ def create_app(
         app.add_exception_handler(error, problem_response)
     for resource in (
         predict, risk, jobs, batches, job_results, job_documents, job_events, explanations, job_pacs, dicom_web, models,
-        open_inference, capabilities, health, session, audit,
+        open_inference, job_volume, job_nodules, job_scene, job_review, job_prior, dashboard, model_documents,
+        capabilities, health, session, audit,
     ):  # fmt: skip
         app.include_router(resource.router)
     add_front_pages(app, docs=settings.docs)

@@ -44,6 +44,12 @@ class InvalidInference(LungNoduleError):
     default_code = "invalid_inference"
 
 
+class InvalidParameter(LungNoduleError):
+    """A parameter that does not fit the scan or the job it is about."""
+
+    default_code = "invalid_parameter"
+
+
 class NotReady(LungNoduleError):
     """The service cannot take work now."""
 

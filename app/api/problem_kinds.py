@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from fastapi.exceptions import RequestValidationError
 
 from app.api.access import errors as access
-from app.api.errors import AnalysisTimeout, EmptyUpload, InvalidInference, NotFound, NotReady
+from app.api.errors import AnalysisTimeout, EmptyUpload, InvalidInference, InvalidParameter, NotFound, NotReady
 from app.api.model_choice import ActivationRefused, IntakeOnly
 from app.api.waiting_line import LineFull
 from app.imaging import errors
 from app.imaging.errors import LungNoduleError
 from app.jobs import records as jobs
+from app.jobs.reviews import NoReview, ReviewChanged
 from app.jobs.runner import JobTimeout
 from app.multipart import MalformedUpload
 from app.pacs.errors import PacsNotConfigured
-from app.reporting.errors import ResultUnavailable
+from app.reporting.errors import ExtraMissing, ResultUnavailable
 from app.uploads import NotMultipart, StorageFull, UploadTooSlow
 
 
@@ -150,6 +151,9 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
     access.AccessOff: ProblemKind(
         "access_off", 409, "Access control is off", "Nothing needs to be sent: every caller may do everything."
     ),
+    InvalidParameter: ProblemKind(
+        "invalid_parameter", 422, "Parameter does not fit", "`values` name what there is and what may be asked for."
+    ),
     NotFound: _NOT_FOUND,
     PacsNotConfigured: _NOT_FOUND,
     InvalidInference: ProblemKind(
@@ -172,6 +176,10 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
     jobs.JobErased: ProblemKind("gone", 410, "Erased", "Send the scan again if it is needed."),
     jobs.JobConflict: ProblemKind(
         "conflict", 409, "Not in this state of the job", "`values` name the state; GET the job to see how far it is."
+    ),
+    NoReview: ProblemKind("no_review", 404, "No review", "PUT one; `values` say how many revisions there are."),
+    ReviewChanged: ProblemKind(
+        "review_changed", 412, "Review is another", "GET the review, decide again, and send its ETag in If-Match."
     ),
     jobs.IdempotencyMismatch: ProblemKind(
         "idempotency_mismatch",
@@ -196,6 +204,9 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
         409,
         "Not to be had in this form",
         "`detail` says why; the other links in `results` may do.",
+    ),
+    ExtraMissing: ProblemKind(
+        "extra_missing", 501, "Not installed here", "`values` name the extra that whoever runs the service can install."
     ),
     LungNoduleError: ProblemKind("refused", 422, "Request refused", "`detail` says why."),
     Exception: ProblemKind(
