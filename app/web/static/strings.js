@@ -1,6 +1,8 @@
 // Every word that a person reads, in one file. Views take theirs from the part with their name.
 
 const percent = (share) => `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)} %`;
+/** A network's certainty never reads as none or all. */
+const likelihood = (share) => (share > 0.995 ? "> 99 %" : share < 0.001 ? "< 0.1 %" : percent(share));
 const mm = (length) => `${length.toFixed(1)} mm`;
 const signed = (value, digits = 1) => value.toFixed(digits).replace("-", "−").replace(/^−(0\.0+)$/, "$1");
 const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
@@ -180,7 +182,7 @@ export const strings = {
     scan: (series) => `${series.shape_zyx[0]} slices, ${series.spacing_zyx_mm[0].toFixed(2)} × ${series.spacing_zyx_mm[1].toFixed(2)} × ${series.spacing_zyx_mm[2].toFixed(2)} mm`,
     digest: (sha256) => `sha256 ${sha256.slice(0, 12)}…`,
     point: (point) => `${(points[point.name] ?? point.name).toLowerCase()}, reported from ${percent(point.threshold)}`,
-    warnings: (count) => `${plural(count, "remark", "remarks")} about the scan`,
+    warnings: (count) => plural(count, "remark", "remarks"),
     views: { title: "Other views", "3d": "3-D", patient: "For the patient", prior: "Prior" },
     print: "Print",
     panel: "Findings and review",
@@ -211,7 +213,7 @@ export const strings = {
       thin: "Single slices",
       thick: (thickness) => `MIP ${thickness} mm`,
       withKey: (what, key) => `${what} (${key})`,
-      short: { boxes: "Boxes", contours: "Outlines", crosshair: "Crosshair", invert: "Invert", measure: "Measure", add: "Add nodule", whole: "Fit", enlarge: "Enlarge" },
+      short: { boxes: "Boxes", contours: "Outlines", crosshair: "Crosshair", invert: "Invert", measure: "Measure", add: "Add nodule", larger: "Zoom in", smaller: "Zoom out", whole: "Fit", enlarge: "Enlarge" },
       up: "One slice up; with Shift ten",
       down: "One slice down; with Shift ten",
       first: "First slice",
@@ -253,11 +255,13 @@ export const strings = {
         `At ${percent(point.threshold)}: finds ${percent(point.sensitivity)} of nodules with ${signed(point.false_positives_per_scan, 2)} false marks a scan${data ? `. Measured on ${data}.` : "."}`,
       unmeasured: "What this threshold finds was not measured.",
       name: findingName,
-      where: (finding) => (finding.kind === "added" ? "by the reader" : finding.nodule ? whereabouts(finding.nodule) : "below the threshold in force"),
-      kind: (finding) => kinds[finding.nodule?.kind] ?? "",
+      what: (finding) => {
+        if (!finding.nodule) return finding.kind === "added" ? "by the reader" : "below the threshold in force";
+        return [kinds[finding.nodule.kind], whereabouts(finding.nodule)].filter(Boolean).join(", ");
+      },
       mm,
       certainty: (finding) =>
-        finding.probability === null ? "" : `nodule ${percent(finding.probability)}${finding.nodule ? ` · malignancy ${percent(finding.nodule.malignancy_probability)}` : ""}`,
+        finding.probability === null ? "" : `nodule ${likelihood(finding.probability)}${finding.nodule ? ` · malignancy ${likelihood(finding.nodule.malignancy_probability)}` : ""}`,
       decisions: { accepted: "✓ accepted", rejected: "✕ rejected" },
       spoken: (finding) => `${findingName(finding)}, ${mm(finding.diameter_mm)}${finding.nodule ? `, ${whereabouts(finding.nodule)}` : ""}.`,
     },
@@ -287,10 +291,10 @@ export const strings = {
       name: findingName,
       where: (finding) => whereabouts(finding.nodule),
       candidate: "The network's guess, below the threshold of the answer: it was not measured and is not in any report. Add a nodule where it is one.",
-      candidateFacts: (one) => [["Nodule probability", percent(one.probability)], ["Diameter, guessed", mm(one.diameter_mm)], ["Centre (LPS)", `${one.center_lps_mm.map((value) => signed(value)).join(", ")} mm`]],
+      candidateFacts: (one) => [["Nodule probability", likelihood(one.probability)], ["Diameter, guessed", mm(one.diameter_mm)], ["Centre (LPS)", `${one.center_lps_mm.map((value) => signed(value)).join(", ")} mm`]],
       addedFacts: (one) => [["Diameter, as entered", mm(one.diameter_mm)], ["Centre (LPS)", `${one.center_lps_mm.map((value) => signed(value)).join(", ")} mm`], one.note && ["Note", one.note]],
       facts: (nodule) => [
-        ["Nodule probability", percent(nodule.probability)],
+        ["Nodule probability", likelihood(nodule.probability)],
         ["Mean diameter", mm(nodule.diameter_mm), `${nodule.long_axis_mm.toFixed(1)} × ${mm(nodule.short_axis_mm)}`],
         ["Volume", `${Math.round(nodule.volume_mm3)} mm³`, nodule.volume_interval_mm3 && `95 %: ${Math.round(nodule.volume_interval_mm3[0])} to ${Math.round(nodule.volume_interval_mm3[1])} mm³`],
         nodule.kind && ["Type", kinds[nodule.kind], nodule.is_spiculated ? "spiculated" : ""],
@@ -301,7 +305,7 @@ export const strings = {
         imageRange(nodule) && ["Images", imageRange(nodule), "as the PACS counts"],
         ["Centre (LPS)", `${nodule.center_lps_mm.map((value) => signed(value)).join(", ")} mm`],
       ],
-      percent,
+      likelihood,
       malignancy: "Malignancy",
       labels: { malignant: "above the model's threshold", benign: "below the model's threshold" },
       accept: "Accept",
@@ -337,7 +341,7 @@ export const strings = {
     },
 
     text: {
-      open: "Findings as text",
+      open: "As text",
       title: "Findings as text",
       copy: "Copy",
       copied: "Copied.",
@@ -346,7 +350,7 @@ export const strings = {
       nothing: "No nodule was reported at this operating point.",
       images: (first, last) => (first === last ? `image ${first}` : `images ${first} to ${last}`),
       nodule: (number, nodule, images) =>
-        `${number}. ${[whereabouts(nodule) || "site not determined", kinds[nodule.kind], `${nodule.long_axis_mm.toFixed(1)} x ${mm(nodule.short_axis_mm)}`, `mean ${mm(nodule.diameter_mm)}`, `volume ${Math.round(nodule.volume_mm3)} mm3`, images].filter(Boolean).join(", ")}. Nodule probability ${percent(nodule.probability)}, malignancy ${percent(nodule.malignancy_probability)}.`,
+        `${number}. ${[whereabouts(nodule) || "site not determined", kinds[nodule.kind], `${nodule.long_axis_mm.toFixed(1)} x ${mm(nodule.short_axis_mm)}`, `mean ${mm(nodule.diameter_mm)}`, `volume ${Math.round(nodule.volume_mm3)} mm3`, images].filter(Boolean).join(", ")}. Nodule probability ${likelihood(nodule.probability)}, malignancy ${likelihood(nodule.malignancy_probability)}.`,
       decided: ({ decision, note }) => `Reader: ${decision}${note ? ` (${note})` : ""}.`,
       addedHeading: "Added by the reader:",
       added: (number, mark) => `+${number}. ${mm(mark.diameter_mm)} at LPS ${mark.center_lps_mm.map((value) => value.toFixed(1)).join(", ")} mm${mark.note ? `: ${mark.note}` : ""}.`,

@@ -45,6 +45,8 @@ export function send({ api, strings, announce }, { files, fields, eachSeries, on
       spoken = now;
       over = !isLive(status);
       if (over) onChange();
+      // What a person opens next is opened meanwhile: the service keeps it for the first slice.
+      if (status.state === "succeeded") api.jsonOrNull(`v1/jobs/${accepted.id}/volume`).catch(() => {});
     });
   }
 

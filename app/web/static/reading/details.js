@@ -68,7 +68,7 @@ export function createDetails(words, { api, job, result, review, decide, onNote,
       "div",
       { class: "malignancy" },
       el("h3", {}, words.malignancy),
-      el("p", { class: "figure" }, words.percent(nodule.malignancy_probability), el("span", { class: "soft" }, ` ${label}`)),
+      el("p", { class: "figure" }, words.likelihood(nodule.malignancy_probability), el("span", { class: "soft" }, ` ${label}`)),
       el("p", { class: "hint" }, result.malignancy_meaning),
     );
   }

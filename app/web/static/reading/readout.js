@@ -6,7 +6,7 @@ const ASK_EVERY_MS = 80;
 
 /** @param {any} words @param {{api: any, job: string}} parts */
 export function createReadout(words, { api, job }) {
-  const place = el("span", { class: "place" });
+  const place = el("span", { class: "place" }, words.pointHere);
   const density = el("span", { class: "density" });
   const element = el("p", { class: "readout no-print" }, place, density);
   let timer = 0;

@@ -50,6 +50,12 @@ export function createToolbar(words, { store, windows, commands }) {
       button("l", words.short.measure, (state) => state.tool === "measure"),
       button("d", words.short.add, (state) => state.tool === "add"),
     ),
-    group(words.size, button("+", "+"), button("-", "−"), button("0", words.short.whole), button("f", words.short.enlarge, (state) => state.enlarged !== null)),
+    group(
+      words.size,
+      button("+", words.short.larger),
+      button("-", words.short.smaller),
+      button("0", words.short.whole),
+      button("f", words.short.enlarge, (state) => state.enlarged !== null),
+    ),
   );
 }

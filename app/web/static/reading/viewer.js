@@ -54,7 +54,7 @@ export function createViewer({ api, job, volume, store, outlines, findings, word
   }
   const element = el(
     "div",
-    { class: "planes", role: "group", "aria-label": words.viewer },
+    { class: "planes", role: "group", "aria-label": words.viewer, "data-enlarged": "" },
     ...["axial", "coronal", "sagittal"].map((name) => views[name].element),
   );
   const looked = {};

@@ -116,7 +116,7 @@ export async function mount(root, context) {
   root.replaceChildren(
     head(words, strings, { status, result, volume, review }),
     createToolbar(words.commands, { store, windows, commands }),
-    el("div", { class: "room" }, el("div", { class: "sight" }, viewer.element, readout.element), panel(words, [refusal, list.element, bar.element, details.element, downloads.element])),
+    el("div", { class: "room" }, el("div", { class: "sight" }, viewer.element, readout.element), panel(words, [refusal, list.element, details.element, bar.element, downloads.element])),
   );
   refresh();
   const deaf = listenForKeys(commands, isTyping, held);
@@ -136,7 +136,6 @@ export async function mount(root, context) {
     refresh();
   });
   review.load().then(refresh, onProblem);
-  late("prior", () => root.querySelector("[data-to=prior]")?.removeAttribute("hidden"));
   return () => {
     deaf();
     viewer.close();
@@ -162,11 +161,11 @@ function head(words, strings, { status, result, volume, review }) {
       el("code", { title: model.sha256 }, words.digest(model.sha256)),
       el("span", { class: "soft" }, words.point(point)),
     ),
+    warnings(words, result),
     el("span", { class: "spread" }),
     el("nav", { class: "row no-print", "aria-label": words.views.title }, to("3d"), to("patient"), to("prior")),
     el("button", { type: "button", class: "no-print", onClick: text }, words.text.open),
     el("button", { type: "button", class: "no-print", onClick: () => window.print() }, words.print),
-    warnings(words, result),
   );
 }
 
