@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fastapi.exceptions import RequestValidationError
 
-from app.api.errors import AnalysisTimeout, EmptyUpload, NotFound, NotReady
+from app.api.errors import AnalysisTimeout, EmptyUpload, InvalidParameter, NotFound, NotReady
 from app.api.model_choice import ActivationRefused, IntakeOnly
 from app.api.waiting_line import LineFull
 from app.imaging import errors
@@ -116,6 +116,9 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
     ),
     RequestValidationError: ProblemKind(
         "invalid_request", 422, "Request not valid", "`errors` point to each part of the request that does not fit."
+    ),
+    InvalidParameter: ProblemKind(
+        "invalid_parameter", 422, "Parameter does not fit", "`values` name what there is and what may be asked for."
     ),
     NotFound: _NOT_FOUND,
     PacsNotConfigured: _NOT_FOUND,
