@@ -38,7 +38,7 @@ export async function mount(root, context) {
     refusal.textContent = problem.message;
   };
 
-  const readout = createReadout(words, { api, job });
+  const readout = createReadout(words, { api, job, volume, store });
   const viewer = createViewer({
     api, job, volume, store, words, onProblem, onAdd: add, held,
     outlines: () => outlines, findings: shown, onPoint: readout.show,
