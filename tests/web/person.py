@@ -86,19 +86,19 @@ def pixels_of(shown: Picture, colour: NDArray[np.int64], tolerance: int = 40) ->
     return np.asarray(np.abs(shown.astype(int) - colour).max(axis=2) <= tolerance)
 
 
-def get(url: str) -> Any:  # noqa: ANN401 - JSON
+def get(url: str) -> Any:
     """What the service answers, decoded."""
-    with urllib.request.urlopen(url) as answer:  # noqa: S310 - a service of the tests
+    with urllib.request.urlopen(url) as answer:
         return json.loads(answer.read())
 
 
 def finished_job(url: str, files: Sequence[Path]) -> str:
     """Send a scan past the page and wait for its end by the service's own events; the job's id."""
     headers, body = multipart(files)
-    request = urllib.request.Request(f"{url}/v1/jobs", b"".join(body), headers)  # noqa: S310
-    with urllib.request.urlopen(request) as answer:  # noqa: S310
+    request = urllib.request.Request(f"{url}/v1/jobs", b"".join(body), headers)
+    with urllib.request.urlopen(request) as answer:
         job: str = json.loads(answer.read())["id"]
-    with urllib.request.urlopen(f"{url}/v1/jobs/{job}/events", timeout=240) as events:  # noqa: S310
+    with urllib.request.urlopen(f"{url}/v1/jobs/{job}/events", timeout=240) as events:
         events.read()
     status = get(f"{url}/v1/jobs/{job}")
     assert status["state"] == "succeeded", status["problem"]
