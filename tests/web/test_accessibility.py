@@ -89,10 +89,16 @@ def test_at_200_percent_and_on_a_phone_nothing_lies_outside(
 def test_what_has_the_focus_is_seen(page: Page, workspace_service: str):
     page.goto(f"{workspace_service}/workspace/")
     page.wait_for_selector(".drop")
-    for _ in range(10):
+    seen = []
+    for _ in range(9):
         page.keyboard.press("Tab")
-        style = page.evaluate(
-            "() => { const seen = getComputedStyle(document.activeElement);"
-            " return [seen.outlineStyle, seen.outlineWidth]; }"
+        seen.append(
+            page.evaluate(
+                "() => { const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);"
+                " return [document.activeElement.textContent, outlineStyle, outlineWidth]; }"
+            )
         )
-        assert style == ["solid", "2px"]
+    assert [style for _, *style in seen] == [["solid", "2px"]] * 9
+    names = [name for name, *_ in seen]
+    assert names[:3] == ["Skip to the content", "lungnodule", "Studies"]
+    assert names[-2:] == ["Choose a folder", "Choose files"]

@@ -70,7 +70,8 @@ async function show() {
   } catch (error) {
     if (mine === shown) showRefusal(error);
   }
-  view.focus({ preventScroll: true });
+  // A first visit begins where every page begins; whoever goes on to another view begins in it.
+  if (mine > 1) view.focus({ preventScroll: true });
 }
 
 /** A view that cannot be shown says why, in the service's words. */

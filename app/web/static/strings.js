@@ -292,7 +292,7 @@ export const strings = {
       where: (finding) => whereabouts(finding.nodule),
       candidate: "The network's guess, below the threshold of the answer: it was not measured and is not in any report. Add a nodule where it is one.",
       candidateFacts: (one) => [["Nodule probability", likelihood(one.probability)], ["Diameter, guessed", mm(one.diameter_mm)], ["Centre (LPS)", `${one.center_lps_mm.map((value) => signed(value)).join(", ")} mm`]],
-      addedFacts: (one) => [["Diameter, as entered", mm(one.diameter_mm)], ["Centre (LPS)", `${one.center_lps_mm.map((value) => signed(value)).join(", ")} mm`], one.note && ["Note", one.note]],
+      addedFacts: (one) => [["Diameter, by the reader", mm(one.diameter_mm)], ["Centre (LPS)", `${one.center_lps_mm.map((value) => signed(value)).join(", ")} mm`]],
       facts: (nodule) => [
         ["Nodule probability", likelihood(nodule.probability)],
         ["Mean diameter", mm(nodule.diameter_mm), `${nodule.long_axis_mm.toFixed(1)} × ${mm(nodule.short_axis_mm)}`],
@@ -311,6 +311,7 @@ export const strings = {
       accept: "Accept",
       reject: "Reject",
       note: "Note to the decision",
+      diameter: "Diameter in mm",
       remove: "Remove this mark",
       explain: "Why did the network mark it?",
       explaining: "Asking the network … this takes a while",

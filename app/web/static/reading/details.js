@@ -6,9 +6,9 @@ import { judgement } from "./judgement.js";
 /**
  * @param {any} words
  * @param {{api: any, job: string, result: any, review: any, decide: (decision: string) => void, strings: any,
- *   onNote: (note: string) => void, onRemove: (number: number) => void, onProblem: (problem: any) => void}} parts
+ *   onNote: (note: string) => void, onChange: (number: number, change: any) => void, onRemove: (number: number) => void, onProblem: (problem: any) => void}} parts
  */
-export function createDetails(words, { api, job, result, review, decide, onNote, onRemove, onProblem }) {
+export function createDetails(words, { api, job, result, review, decide, onNote, onChange, onRemove, onProblem }) {
   const element = el("section", { class: "details", "aria-label": words.title });
   let pictures = new Map();
   let drawn = "";
@@ -22,7 +22,7 @@ export function createDetails(words, { api, job, result, review, decide, onNote,
 
   function contents(finding) {
     const heading = el("h2", {}, words.name(finding), el("span", { class: "soft" }, ` ${words.where(finding)}`));
-    if (finding.kind === "added") return [heading, facts(words.addedFacts(finding)), removal(finding)];
+    if (finding.kind === "added") return [heading, facts(words.addedFacts(finding)), ...correction(finding)];
     if (!finding.nodule) return [heading, el("p", { class: "hint" }, words.candidate), facts(words.candidateFacts(finding))];
     return [
       heading,
@@ -60,7 +60,16 @@ export function createDetails(words, { api, job, result, review, decide, onNote,
     );
   }
 
-  const removal = (finding) => el("button", { type: "button", class: "danger", onClick: () => onRemove(finding.addedAt) }, words.remove);
+  /** What a reader says of a mark of their own. */
+  function correction(finding) {
+    const diameter = el("input", { type: "number", min: 1, max: 200, step: 0.5, value: finding.diameter_mm });
+    const note = el("input", { type: "text", maxLength: 500, value: finding.note });
+    const change = () => diameter.reportValidity() && onChange(finding.addedAt, { diameter_mm: Number(diameter.value), note: note.value });
+    diameter.addEventListener("change", change);
+    note.addEventListener("change", change);
+    const remove = el("button", { type: "button", class: "danger", onClick: () => onRemove(finding.addedAt) }, words.remove);
+    return [el("div", { class: "decisions no-print" }, field(words.diameter, diameter), field(words.note, note), remove)];
+  }
 
   function malignancy(nodule) {
     const label = words.labels[nodule.label];

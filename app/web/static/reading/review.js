@@ -69,6 +69,8 @@ export function createReview({ api, job, memory, onChange }) {
     decide: (id, next) => save(decided(id, next)),
     note: (id, note) => save(decided(id, decision(id)?.decision, note)),
     add: (mark) => save((now) => ({ ...now, added: [...now.added, mark], finished: false })),
+    change: (number, change) =>
+      save((now) => ({ ...now, added: now.added.map((mark, place) => (place === number ? { ...mark, ...change } : mark)), finished: false })),
     remove: (number) => save((now) => ({ ...now, added: now.added.filter((_, place) => place !== number), finished: false })),
     finish: () => save((now) => ({ ...now, finished: true })),
   };

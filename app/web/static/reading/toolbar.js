@@ -35,7 +35,7 @@ export function createToolbar(words, { store, windows, commands }) {
   const sameWindow = (window) => (state) => state.window.center === window.center && state.window.width === window.width;
   return el(
     "div",
-    { class: "tools", role: "toolbar", "aria-label": words.tools },
+    { class: "tools", role: "group", "aria-label": words.tools },
     group(words.windows, ...windows.map((window, number) => button(String(number + 1), window.name, sameWindow(window)))),
     group(
       words.show,

@@ -58,6 +58,7 @@ export async function mount(root, context) {
   const details = createDetails(words.details, {
     api, job, result, review, decide, onProblem,
     onNote: (note) => record(() => review.note(store.get().selected, note), words.review.noted),
+    onChange: (number, change) => record(() => review.change(number, change), words.review.noted),
     onRemove: (number) => record(() => review.remove(number), words.review.removed),
   });
   const bar = createReviewBar(words.review, { review, memory, onFinish: () => record(() => review.finish(), words.review.done) });
