@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,24 +14,19 @@ from app.inference.model_store import list_models
 from app.phantom.chest import phantom_ct
 from app.phantom.dicom_headers import PhantomPatient
 from app.phantom.dicom_series import write_dicom_series
+from tests.web.chromium import MISSING, find, launch
 from tests.web.person import CANARY_FILE, CANARY_PATIENT, finished_job
-
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-_FLAGS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-"""Without a GPU, WebGL is drawn by SwiftShader; root has no sandbox."""
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The system's Chromium."""
-    program = next((found for name in _NAMES if (found := shutil.which(name))), None)
-    if program is None:
-        reason = "Chromium is not here: apt-get install chromium"
+    if find() is None:
         if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=list(_FLAGS))
+        chromium = launch(playwright)
         yield chromium
         chromium.close()
 

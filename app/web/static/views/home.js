@@ -35,6 +35,8 @@ export async function mount(root, context) {
     sending.element.focus();
   }
 
+  // What a person opens next is fetched meanwhile: the first slice then waits for no module.
+  import("./reading.js").catch(() => {});
   memory.onSent = studies.look;
   sendings.forEach((sending) => sent.prepend(sending.element));
 
