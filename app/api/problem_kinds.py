@@ -13,10 +13,11 @@ from app.api.waiting_line import LineFull
 from app.imaging import errors
 from app.imaging.errors import LungNoduleError
 from app.jobs import records as jobs
+from app.jobs.reviews import NoReview, ReviewChanged
 from app.jobs.runner import JobTimeout
 from app.multipart import MalformedUpload
 from app.pacs.errors import PacsNotConfigured
-from app.reporting.errors import ResultUnavailable
+from app.reporting.errors import ExtraMissing, ResultUnavailable
 from app.uploads import NotMultipart, StorageFull, UploadTooSlow
 
 
@@ -140,6 +141,10 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
     jobs.JobConflict: ProblemKind(
         "conflict", 409, "Not in this state of the job", "`values` name the state; GET the job to see how far it is."
     ),
+    NoReview: ProblemKind("no_review", 404, "No review", "PUT one; `values` say how many revisions there are."),
+    ReviewChanged: ProblemKind(
+        "review_changed", 412, "Review is another", "GET the review, decide again, and send its ETag in If-Match."
+    ),
     jobs.IdempotencyMismatch: ProblemKind(
         "idempotency_mismatch",
         422,
@@ -163,6 +168,9 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
         409,
         "Not to be had in this form",
         "`detail` says why; the other links in `results` may do.",
+    ),
+    ExtraMissing: ProblemKind(
+        "extra_missing", 501, "Not installed here", "`values` name the extra that whoever runs the service can install."
     ),
     LungNoduleError: ProblemKind("refused", 422, "Request refused", "`detail` says why."),
     Exception: ProblemKind(

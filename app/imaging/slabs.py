@@ -1,4 +1,4 @@
-"""Slices of a volume as grey values: windowed, thinned out, the maximum over a thickness; only what is asked is read."""
+"""Slices of a volume as grey values: windowed, thinned out, as maximum over a thickness; no more is read than asked."""
 
 from __future__ import annotations
 
