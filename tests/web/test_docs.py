@@ -28,7 +28,7 @@ def test_every_key_of_the_reading_is_in_the_guide(page: Page, workspace_service:
     keys = page.locator("dialog section").first.locator("kbd").all_inner_texts()
     told = set(re.findall(r"`([^`]+)`", GUIDE.partition("## Keys")[2].partition("Pointer:")[0]))
     told |= {"2", "3", "4"}  # `1` to `5`
-    assert {part for key in keys for part in key.split()} - {"−"} <= told
+    assert {part for key in keys for part in key.split()} - {"\u2212"} <= told
     assert "-" in told
 
 
