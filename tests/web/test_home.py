@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from app.phantom.chest import phantom_ct
+from app.phantom.dicom_series import write_dicom_series
 from tests.web.person import CANARY_FILE, CANARY_PATIENT, drop, get
 
 
@@ -66,9 +68,7 @@ def test_an_empty_choice_is_refused_before_it_is_sent(page: Page, workspace_serv
 
 def test_a_waiting_job_shows_its_place_and_can_be_cancelled(page: Page, idle_service: str, phantom_folder: Path):
     page.goto(f"{idle_service}/workspace/")
-    page.get_by_text("Options", exact=True).click()
-    page.get_by_label("Age in years").fill("61")
-    page.get_by_label("Why the CT was made").select_option("screening")
+    page.wait_for_selector(".drop")
     with page.expect_file_chooser() as chosen:
         page.get_by_role("button", name="Choose files").press("Enter")
     chosen.value.set_files(sorted(phantom_folder.iterdir()))
@@ -118,3 +118,28 @@ def test_a_chosen_folder_is_sent(page: Page, idle_service: str, phantom_folder: 
     page.wait_for_selector(".drop")
     page.locator("input[webkitdirectory]").set_input_files(phantom_folder)
     expect(page.locator(".sent").get_by_role("heading")).to_contain_text("64 files")
+
+
+def test_several_series_become_a_study_each(page: Page, idle_service: str, tmp_path: Path):
+    for seed in (1, 2):
+        write_dicom_series(phantom_ct(shape_zyx=(40, 64, 64), seed=seed).volume, tmp_path / str(seed))
+    page.goto(f"{idle_service}/workspace/")
+    page.get_by_text("Options", exact=True).click()
+    page.get_by_label("Analyse every series of the upload").check()
+    expect(page.get_by_label("Age in years")).to_be_hidden()
+    drop(page, ".drop", [tmp_path / "1", tmp_path / "2"])
+    expect(page.locator(".sent")).to_contain_text("2 series are analysed", timeout=30_000)
+
+
+def test_what_is_told_of_the_patient_reaches_the_guidelines(page: Page, workspace_service: str, phantom_folder: Path):
+    page.goto(f"{workspace_service}/workspace/")
+    page.get_by_text("Options", exact=True).click()
+    page.get_by_label("Age in years").fill("61")
+    page.get_by_label("Why the CT was made").select_option("screening")
+    page.get_by_label("Emphysema").select_option("false")
+    page.locator("input[webkitdirectory]").set_input_files(phantom_folder)
+    link = page.get_by_role("link", name="Open the reading")
+    link.wait_for(timeout=60_000)
+    job = (link.get_attribute("href") or "").rpartition("/")[2]
+    told = get(f"{workspace_service}/v1/jobs/{job}/result")["assessment"]["context"]
+    assert told == {"age_years": 61.0, "setting": "screening", "emphysema": False}

@@ -193,6 +193,38 @@ def test_a_distance_is_measured_in_mm(reading: Page, volume):
     expect(said).to_have_text("")
 
 
+def test_a_distance_is_measured_without_a_pointer(reading: Page, volume):
+    reading.locator(".plane[data-plane=axial]").focus()
+    press(reading, "l")
+    press(reading, "Enter")
+    reading.locator(".plane[data-plane=sagittal]").focus()  # its slices are the columns of the axial plane
+    for _ in range(8):
+        press(reading, "PageDown")
+    reading.locator(".plane[data-plane=axial]").focus()
+    press(reading, "Enter")
+    expect(reading.locator(".measures")).to_have_text(f"{8 * volume['spacing_zyx_mm'][2]:.1f} mm")
+
+
+def test_the_slice_is_drawn_from_its_outer_edges(reading: Page, volume):
+    """Half a voxel around the centres of the outermost pixels: what is drawn over it then lies right."""
+    for key in ("x", "5", "i"):
+        reading.keyboard.press(key)  # the air around the patient is bright, what is beside the slice is black
+    wait_for_slices(reading)
+    shown = picture(reading)
+    scale, origin = fitted(volume, "axial", shown)
+    bright = shown[:, shown.shape[1] // 2, 0] > 100
+    edges = np.flatnonzero(bright[1:] != bright[:-1]) + 1
+    assert edges[0] == pytest.approx(origin[0] - scale[0] / 2, abs=1)
+    assert edges[-1] == pytest.approx(origin[0] + (volume["planes"]["axial"]["rows"] - 0.5) * scale[0], abs=1)
+
+
+def test_an_explanation_is_drawn_when_it_is_asked_for(reading: Page):
+    reading.get_by_role("button", name="Why did the network mark it?").click()
+    drawn = reading.get_by_role("img", name=re.compile("red where covering"))
+    drawn.wait_for(timeout=60_000)
+    reading.wait_for_function("(image) => image.complete && image.naturalWidth > 50", arg=drawn.element_handle())
+
+
 def test_findings_are_stepped_through_and_the_threshold_hides_them(reading: Page, result):
     assert len(result["nodules"]) >= 2
     press(reading, "n")

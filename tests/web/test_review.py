@@ -93,6 +93,14 @@ def test_a_nodule_is_added_where_it_is_clicked_and_taken_away(
     reading.get_by_label("Diameter in mm").press("Enter")
     expect(reading.locator(".finding[data-kind=added]")).to_contain_text("9.5 mm")
     assert get(review_url)["added"][0]["diameter_mm"] == 9.5
+    reading.locator(".plane[data-plane=axial]").focus()
+    reading.keyboard.press("d")
+    reading.keyboard.press("Enter")  # at the crosshair, without a pointer
+    said_to_be_saved(reading, "2 added")
+    assert get(review_url)["added"][1]["center_lps_mm"] == pytest.approx(added["center_lps_mm"], abs=0.01)
+    reading.get_by_role("button", name="Remove this mark").click()
+    said_to_be_saved(reading, "1 added")
+    reading.locator(".finding[data-kind=added]").click()
     reading.get_by_role("button", name="Remove this mark").click()
     said_to_be_saved(reading, "0 added")
     assert get(review_url)["added"] == []

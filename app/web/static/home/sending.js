@@ -27,7 +27,7 @@ export function send({ api, strings, announce }, { files, fields, eachSeries, on
       note.textContent = loaded < total ? words.sent(loaded, total) : words.checking;
     };
     const target = api.url(eachSeries ? "v1/batches" : "v1/jobs");
-    const accepted = await upload(target, files, fields, { onProgress, signal: stopped.signal });
+    const accepted = await upload(target, files, fields, { onProgress, signal: stopped.signal }).finally(staying());
     onChange();
     if (eachSeries) showBatch(accepted);
     else showJob(accepted);
@@ -78,6 +78,13 @@ export function send({ api, strings, announce }, { files, fields, eachSeries, on
   attempt();
 
   return { element, isOver: () => over };
+}
+
+/** While something is sent, the browser asks before the page is closed. Gives what ends that. */
+function staying() {
+  const ask = (event) => event.preventDefault();
+  window.addEventListener("beforeunload", ask);
+  return () => window.removeEventListener("beforeunload", ask);
 }
 
 const megabytes = (files) => files.reduce((sum, file) => sum + file.size, 0) / 1e6;

@@ -50,9 +50,9 @@ export function createList(words, { api, job, result, onChoose, onThreshold, onS
         el(
           "span",
           { class: "lines" },
-          el("span", { class: "line strong" }, words.name(finding), el("span", { class: "spread" }), words.mm(finding.diameter_mm)),
+          el("span", { class: "line strong" }, words.name(finding), el("span", { class: "decision" }, words.decisions[finding.kind] ?? ""), el("span", { class: "spread" }), words.mm(finding.diameter_mm)),
           el("span", { class: "line soft" }, words.what(finding)),
-          el("span", { class: "line soft" }, words.certainty(finding), el("span", { class: "spread" }), words.decisions[finding.kind] ?? ""),
+          el("span", { class: "line soft" }, words.certainty(finding)),
         ),
       ),
     );

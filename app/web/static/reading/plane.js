@@ -107,7 +107,9 @@ export function createPlane(plane, { store, slabs, volume, outlines, findings, w
     context.font = `600 ${13 * pixel}px system-ui, sans-serif`;
     context.shadowColor = "#000";
     context.shadowBlur = 3 * pixel;
-    for (const { from, to: end } of store.get().measures.filter((line) => line.plane === plane.name && line.from[0] === number)) {
+    const { measures, begun } = store.get();
+    const here = [...measures, ...(begun ? [{ ...begun, to: begun.from }] : [])].filter((line) => line.plane === plane.name && line.from[0] === number);
+    for (const { from, to: end } of here) {
       const [a, b] = [to(from.slice(1)), to(end.slice(1))];
       context.beginPath();
       context.moveTo(...a);
@@ -126,7 +128,9 @@ export function createPlane(plane, { store, slabs, volume, outlines, findings, w
     const [x, top] = [canvas.width - 22 * pixel, (canvas.height - mm * perMm) / 2];
     context.save();
     context.strokeStyle = "#dbe4ec";
-    context.lineWidth = pixel;
+    context.shadowColor = "#000";
+    context.shadowBlur = 3 * pixel; // seen on bright tissue, too
+    context.lineWidth = 1.5 * pixel;
     context.beginPath();
     for (let tick = 0; tick <= 5; tick++) {
       const y = top + (tick * mm * perMm) / 5;

@@ -35,6 +35,7 @@ export function firstState(volume, findings, windows) {
     enlarged: null,
     zoom: { axial: WHOLE, coronal: WHOLE, sagittal: WHOLE },
     measures: [],
+    begun: null,
   };
 }
 
@@ -105,8 +106,15 @@ export function createViewer({ api, job, volume, store, outlines, findings, word
   });
   want();
 
+  /** Where the crosshair is in the plane in use, for measuring without a pointer. */
+  function here() {
+    const name = store.get().active;
+    return { plane: name, point: [views[name].slice(), ...apply(planes[name].fromLps, store.get().position).slice(1)] };
+  }
+
   return {
     element,
+    here,
     scroll,
     zoomBy,
     toEnd: (name, end) => scroll(name, end * planes[name].count),

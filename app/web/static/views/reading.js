@@ -43,7 +43,7 @@ export async function mount(root, context) {
     api, job, volume, store, words, onProblem, onAdd: add, held,
     outlines: () => outlines, findings: shown, onPoint: readout.show,
   });
-  const commands = createCommands(words.commands, { store, viewer, windows, step, decide });
+  const commands = createCommands(words.commands, { store, viewer, windows, step, decide, markHere });
   const list = createList(words.list, {
     api, job, result, onChoose: choose,
     onThreshold: (value) => {
@@ -87,6 +87,16 @@ export async function mount(root, context) {
   function add(center_lps_mm) {
     store.set({ tool: "point" });
     record(() => review.add({ center_lps_mm, diameter_mm: ADDED_DIAMETER_MM, note: "" }), words.review.addedOne);
+  }
+
+  /** What the tool in hand does, at the crosshair. A line is begun, and ended in the plane and slice it was begun in. */
+  function markHere() {
+    const { tool, begun, measures, position } = store.get();
+    if (tool === "add") return add(position);
+    if (tool !== "measure") return;
+    const { plane, point } = viewer.here();
+    if (begun?.plane === plane && begun.from[0] === point[0]) store.set({ measures: [...measures, { ...begun, to: point }], begun: null });
+    else store.set({ begun: { plane, from: point } });
   }
 
   /** Save, and say so or say why not. */
