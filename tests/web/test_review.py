@@ -68,6 +68,10 @@ def test_decisions_are_kept_and_there_again_after_a_reload(
     expect(reading.locator(".finding[data-kind=accepted]")).to_contain_text("Nodule 1")
     expect(reading.locator(".finding[data-kind=rejected]")).to_contain_text("✕ rejected")
     reading.screenshot(path=screenshots / "review.png")
+    # Whoever opens it next is not taken for the reader before.
+    expect(reading.get_by_label("Reader's name")).to_have_value("")
+    said_to_be_saved(reading, READER)
+    reading.get_by_label("Reader's name").fill("Bea Reader")
     reading.get_by_role("button", name="Accept", exact=True).click()
     said_to_be_saved(reading, "1 of 3 decided")
     assert [one["nodule_id"] for one in get(review_url)["decisions"]] == ["nodule-2"]
