@@ -52,37 +52,10 @@ export function createStudies({ api, strings, announce }, onJobs) {
     if (now === drawn) return; // a row that did not change keeps its focus
     drawn = now;
     const focused = document.activeElement?.dataset?.act;
-    rows.replaceChildren(...jobs.map(row));
+    rows.replaceChildren(...jobs.map((job) => row(words, job, { cancel, erase })));
     if (focused) rows.querySelector(`[data-act="${focused}"]`)?.focus();
     empty.hidden = jobs.length > 0;
     table.hidden = jobs.length === 0;
-  }
-
-  function row(job) {
-    const why = job.problem && el("span", { class: "why" }, job.problem.detail);
-    const name = words.short(job.id);
-    const act = (key, text, onClick, kind) =>
-      el("button", { type: "button", class: kind, "data-act": `${key}-${job.id}`, "aria-label": `${text}: ${name}`, onClick }, text);
-    return el(
-      "tr",
-      { "data-job": job.id },
-      el("td", {}, words.when(job.created_at)),
-      el("td", { class: "mono" }, name),
-      el("td", {}, el("span", { class: "state", "data-state": job.state }, words.state(job)), why),
-      el("td", {}, job.model, " ", el("span", { class: "soft" }, job.operating_point)),
-      el(
-        "td",
-        { class: "act" },
-        el(
-          "span",
-          { class: "row end" },
-          job.state === "succeeded" &&
-            el("a", { class: "button", href: `#/jobs/${job.id}`, "data-act": `read-${job.id}`, "aria-label": `${words.read}: ${name}` }, words.read),
-          isLive(job) && act("cancel", words.cancel, () => cancel(job)),
-          act("erase", words.erase, () => erase(job), "danger"),
-        ),
-      ),
-    );
   }
 
   async function cancel(job) {
@@ -127,4 +100,32 @@ export function createStudies({ api, strings, announce }, onJobs) {
       clearTimeout(timer);
     },
   };
+}
+
+/** One study with what can be done with it. */
+function row(words, job, { cancel, erase }) {
+  const name = words.short(job.id);
+  const control = (key, text) => ({ "data-act": `${key}-${job.id}`, "aria-label": `${text}: ${name}` });
+  const open = () => el("a", { class: "button", href: `#/jobs/${job.id}`, ...control("read", words.read) }, words.read);
+  const act = (key, text, run, kind) =>
+    el("button", { type: "button", class: kind, ...control(key, text), onClick: () => run(job) }, text);
+  const acts = [
+    job.state === "succeeded" && open(),
+    isLive(job) && act("cancel", words.cancel, cancel),
+    act("erase", words.erase, erase, "danger"),
+  ];
+  return el(
+    "tr",
+    { "data-job": job.id },
+    el("td", {}, words.when(job.created_at)),
+    el("td", { class: "mono" }, name),
+    el(
+      "td",
+      {},
+      el("span", { class: "state", "data-state": job.state }, words.state(job)),
+      job.problem && el("span", { class: "why" }, job.problem.detail),
+    ),
+    el("td", {}, job.model, " ", el("span", { class: "soft" }, job.operating_point)),
+    el("td", { class: "act" }, el("span", { class: "row end" }, ...acts)),
+  );
 }

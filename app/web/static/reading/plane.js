@@ -1,58 +1,32 @@
 // One plane on a canvas: the slice, what lies over it, letters at its edges, numbers in its corners.
 
 import { el } from "../dom.js";
-import { apply, clamp, distanceMm, ordinal } from "./geometry.js";
+import { apply, clamp, ordinal } from "./geometry.js";
 import { greyTable, paint } from "./grey.js";
-import { COLOURS, drawMarks, marksOn } from "./marks.js";
-
-const CROSS_GAP = 24;
+import { drawMarks, marksOn } from "./marks.js";
+import { drawCross, drawLines, drawRuler } from "./overlay.js";
+import { fromCanvas, placing, toCanvas } from "./placing.js";
 
 /**
  * @param {any} plane of `planesOf`
  * @param {{store: any, slabs: any, volume: any, outlines: () => any, findings: () => any[], words: any}} parts
  */
-export function createPlane(plane, { store, slabs, volume, outlines, findings, words }) {
-  const canvas = el("canvas", { "aria-hidden": "true" });
-  const corner = (place) => el("div", { class: `corner ${place}`, "aria-hidden": "true" });
-  const corners = { name: corner("top left"), window: corner("top right"), at: corner("bottom left"), note: corner("bottom right") };
-  const edges = ["left", "right", "top", "bottom"].map((side) =>
-    el("span", { class: `edge ${side}`, "aria-hidden": "true" }, plane.edges[side]),
-  );
-  const element = el(
-    "div",
-    {
-      class: "plane", "data-plane": plane.name, role: "slider", tabIndex: 0, "aria-orientation": "vertical",
-      "aria-label": words.planes[plane.name], "aria-valuemin": 1, "aria-valuemax": plane.count,
-    },
-    canvas, ...edges, ...Object.values(corners),
-  );
+export function createPlane(plane, parts) {
+  const { store, slabs, words } = parts;
+  const { element, canvas, corners } = stage(plane, words);
   const picture = document.createElement("canvas");
   let painted = "";
   let wanted = false;
   let pixel = 1;
 
   const slice = () => clamp(Math.round(apply(plane.fromLps, store.get().position)[0]), 0, plane.count - 1);
-  const view = () => store.get().zoom[plane.name];
-
-  /** Where the slice lies on the canvas: canvas pixels per column and per row, and the outer corner of pixel (0, 0). */
-  function placing() {
-    const { scale, dx, dy } = view();
-    const [width, height] = [plane.columns * plane.column_spacing_mm, plane.rows * plane.row_spacing_mm];
-    const perMm = Math.min(canvas.width / width, canvas.height / height) * scale;
-    const [x, y] = [perMm * plane.column_spacing_mm, perMm * plane.row_spacing_mm];
-    const left = canvas.width / 2 + dx * perMm - (plane.columns * x) / 2;
-    const top = canvas.height / 2 + dy * perMm - (plane.rows * y) / 2;
-    return { x, y, left, top, perMm };
-  }
-
-  const toCanvas = ({ x, y, left, top }) => ([row, column]) => [left + (column + 0.5) * x, top + (row + 0.5) * y];
+  const place = () => placing(plane, canvas, store.get().zoom[plane.name]);
 
   /** The plane's (slice, row, column) under a place of the window. */
   function under(clientX, clientY) {
-    const { x, y, left, top } = placing();
     const box = canvas.getBoundingClientRect();
-    const [px, py] = [((clientX - box.left) / box.width) * canvas.width, ((clientY - box.top) / box.height) * canvas.height];
-    return [slice(), (py - top) / y - 0.5, (px - left) / x - 0.5];
+    const onCanvas = [((clientX - box.left) / box.width) * canvas.width, ((clientY - box.top) / box.height) * canvas.height];
+    return [slice(), ...fromCanvas(place(), onCanvas)];
   }
 
   function draw() {
@@ -63,103 +37,23 @@ export function createPlane(plane, { store, slabs, volume, outlines, findings, w
     const found = slabs.slice(plane.name, number, state.window, state.mipMm);
     context.fillStyle = "#000";
     context.fillRect(0, 0, canvas.width, canvas.height);
+    if (found) drawSlice(context, found, number, state);
+    drawOver(context, plane, number, { ...parts, state, place: place(), pixel });
+    corners.note.textContent = words.ruler(drawRuler(context, place().perMm, pixel));
     element.toggleAttribute("data-waiting", !found);
     element.dataset.slice = number;
     element.dataset.exact = found?.exact ?? false;
-    const place = placing();
-    if (found) {
-      const key = [number, found.window.center, found.window.width, state.window.center, state.window.width, state.mipMm, state.inverted].join();
-      if (key !== painted) paint(picture, found, greyTable(found.window, state.window, state.inverted));
-      painted = key;
-      context.imageSmoothingEnabled = true;
-      context.imageSmoothingQuality = "high";
-      context.drawImage(picture, place.left, place.top, plane.columns * place.x, plane.rows * place.y);
-    }
-    const to = toCanvas(place);
-    if (state.crosshair) drawCross(context, to(apply(plane.fromLps, state.position).slice(1)));
-    const shown = { findings: findings(), selected: state.selected, outlines: outlines(), affine: volume.affine_index_zyx_to_lps_mm };
-    drawMarks(context, marksOn(plane, number, shown), { to, pixel, boxes: state.boxes, contours: state.contours });
-    drawMeasures(context, to, number);
-    drawScale(context, place.perMm);
-    describe(state, number, found);
+    describe(element, corners, plane, number, { ...parts, state, isHere: Boolean(found) });
   }
 
-  function drawCross(context, [x, y]) {
-    const gap = CROSS_GAP * pixel;
-    context.save();
-    context.globalAlpha = 0.6;
-    context.strokeStyle = COLOURS.finding;
-    context.setLineDash([4 * pixel, 4 * pixel]);
-    context.lineWidth = pixel;
-    context.beginPath();
-    for (const [from, to] of [[[x, 0], [x, y - gap]], [[x, y + gap], [x, canvas.height]], [[0, y], [x - gap, y]], [[x + gap, y], [canvas.width, y]]]) {
-      context.moveTo(...from);
-      context.lineTo(...to);
-    }
-    context.stroke();
-    context.restore();
-  }
-
-  function drawMeasures(context, to, number) {
-    context.save();
-    context.strokeStyle = context.fillStyle = COLOURS.measure;
-    context.lineWidth = 1.5 * pixel;
-    context.font = `600 ${13 * pixel}px system-ui, sans-serif`;
-    context.shadowColor = "#000";
-    context.shadowBlur = 3 * pixel;
-    const { measures, begun } = store.get();
-    const here = [...measures, ...(begun ? [{ ...begun, to: begun.from }] : [])].filter((line) => line.plane === plane.name && line.from[0] === number);
-    for (const { from, to: end } of here) {
-      const [a, b] = [to(from.slice(1)), to(end.slice(1))];
-      context.beginPath();
-      context.moveTo(...a);
-      context.lineTo(...b);
-      context.stroke();
-      for (const [x, y] of [a, b]) context.strokeRect(x - 2 * pixel, y - 2 * pixel, 4 * pixel, 4 * pixel);
-      const mm = distanceMm(apply(plane.to_lps_mm, from), apply(plane.to_lps_mm, end));
-      context.fillText(words.mm(mm), b[0] + 8 * pixel, b[1]);
-    }
-    context.restore();
-  }
-
-  /** A ruler of 5 cm, or of 1 cm where that would not fit. */
-  function drawScale(context, perMm) {
-    const mm = 50 * perMm < canvas.height * 0.6 ? 50 : 10;
-    const [x, top] = [canvas.width - 22 * pixel, (canvas.height - mm * perMm) / 2];
-    context.save();
-    context.strokeStyle = "#dbe4ec";
-    context.shadowColor = "#000";
-    context.shadowBlur = 3 * pixel; // seen on bright tissue, too
-    context.lineWidth = 1.5 * pixel;
-    context.beginPath();
-    for (let tick = 0; tick <= 5; tick++) {
-      const y = top + (tick * mm * perMm) / 5;
-      context.moveTo(x, y);
-      context.lineTo(x - (tick % 5 ? 4 : 8) * pixel, y);
-    }
-    context.moveTo(x, top);
-    context.lineTo(x, top + mm * perMm);
-    context.stroke();
-    context.restore();
-    corners.note.textContent = words.ruler(mm);
-  }
-
-  function describe(state, number, found) {
-    const instance = plane.slice_axis === 0 ? volume.slices[number]?.instance_number ?? null : null;
-    const nth = ordinal(plane, number);
-    const centre = apply(plane.to_lps_mm, [number, (plane.rows - 1) / 2, (plane.columns - 1) / 2]);
-    corners.name.replaceChildren(
-      el("b", {}, words.planes[plane.name]),
-      el("span", { class: "image-number" }, instance === null ? "" : words.image(instance)),
-      el("span", { class: "slice-number" }, words.slice(nth, plane.count)),
-    );
-    corners.at.textContent = words.position(plane.axis, centre[plane.axis]);
-    corners.window.textContent = words.window(state.window, state.mipMm, state.inverted);
-    element.dataset.waits = found ? "" : words.loading;
-    if (instance === null) delete element.dataset.instance;
-    else element.dataset.instance = instance;
-    element.setAttribute("aria-valuenow", nth);
-    element.setAttribute("aria-valuetext", words.spoken(nth, plane.count, instance, plane.axis, centre[plane.axis]));
+  function drawSlice(context, found, number, { window, mipMm, inverted }) {
+    const key = [number, found.window.center, found.window.width, window.center, window.width, mipMm, inverted].join();
+    if (key !== painted) paint(picture, found, greyTable(found.window, window, inverted));
+    painted = key;
+    const { left, top, x, y } = place();
+    context.imageSmoothingEnabled = true;
+    context.imageSmoothingQuality = "high";
+    context.drawImage(picture, left, top, plane.columns * x, plane.rows * y);
   }
 
   const redraw = () => {
@@ -176,5 +70,53 @@ export function createPlane(plane, { store, slabs, volume, outlines, findings, w
   });
   sized.observe(element);
 
-  return { element, plane, redraw, under, slice, perMm: () => placing().perMm / pixel, close: () => sized.disconnect() };
+  return { element, plane, redraw, under, slice, perMm: () => place().perMm / pixel, close: () => sized.disconnect() };
+}
+
+/** The elements of a plane. For those who hear the page it is a slider, whose value is the slice. */
+function stage(plane, words) {
+  const canvas = el("canvas", { "aria-hidden": "true" });
+  const corner = (where) => el("div", { class: `corner ${where}`, "aria-hidden": "true" });
+  const corners = { name: corner("top left"), window: corner("top right"), at: corner("bottom left"), note: corner("bottom right") };
+  const edges = ["left", "right", "top", "bottom"].map((side) =>
+    el("span", { class: `edge ${side}`, "aria-hidden": "true" }, plane.edges[side]),
+  );
+  const element = el(
+    "div",
+    {
+      class: "plane", "data-plane": plane.name, role: "slider", tabIndex: 0, "aria-orientation": "vertical",
+      "aria-label": words.planes[plane.name], "aria-valuemin": 1, "aria-valuemax": plane.count,
+    },
+    canvas, ...edges, ...Object.values(corners),
+  );
+  return { element, canvas, corners };
+}
+
+function drawOver(context, plane, number, { state, place, pixel, findings, outlines, volume, words }) {
+  const to = toCanvas(place);
+  if (state.crosshair) drawCross(context, to(apply(plane.fromLps, state.position).slice(1)), pixel);
+  const shown = { findings: findings(), selected: state.selected, outlines: outlines(), affine: volume.affine_index_zyx_to_lps_mm };
+  drawMarks(context, marksOn(plane, number, shown), { to, pixel, boxes: state.boxes, contours: state.contours });
+  const begun = state.begun ? [{ ...state.begun, to: state.begun.from }] : [];
+  const lines = [...state.measures, ...begun].filter((line) => line.plane === plane.name && line.from[0] === number);
+  drawLines(context, lines, { plane, to, pixel, words });
+}
+
+/** Which slice this is: as the PACS counts, as a person counts, in mm, and for those who hear the page. */
+function describe(element, corners, plane, number, { state, volume, words, isHere }) {
+  const instance = plane.slice_axis === 0 ? volume.slices[number]?.instance_number ?? null : null;
+  const nth = ordinal(plane, number);
+  const centre = apply(plane.to_lps_mm, [number, (plane.rows - 1) / 2, (plane.columns - 1) / 2]);
+  corners.name.replaceChildren(
+    el("b", {}, words.planes[plane.name]),
+    el("span", { class: "image-number" }, instance === null ? "" : words.image(instance)),
+    el("span", { class: "slice-number" }, words.slice(nth, plane.count)),
+  );
+  corners.at.textContent = words.position(plane.axis, centre[plane.axis]);
+  corners.window.textContent = words.window(state.window, state.mipMm, state.inverted);
+  element.dataset.waits = isHere ? "" : words.loading;
+  if (instance === null) delete element.dataset.instance;
+  else element.dataset.instance = instance;
+  element.setAttribute("aria-valuenow", nth);
+  element.setAttribute("aria-valuetext", words.spoken(nth, plane.count, instance, plane.axis, centre[plane.axis]));
 }

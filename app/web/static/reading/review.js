@@ -15,7 +15,6 @@ export function createReview({ api, job, memory, onChange }) {
       const response = await api.request("GET", path);
       etag = response.headers.get("ETag");
       stored = { ...stored, ...(await response.json()) };
-      memory.reviewer ||= stored.reviewer;
     } catch (problem) {
       if (problem.status !== 404) throw problem;
     }
