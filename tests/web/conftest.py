@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,42 +10,98 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from app.cli.client import running_service
-
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-_FLAGS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-"""Without a GPU, WebGL is drawn by SwiftShader; root has no sandbox."""
+from app.inference.model_store import list_models
+from app.phantom.chest import phantom_ct
+from app.phantom.dicom_headers import PhantomPatient
+from app.phantom.dicom_series import write_dicom_series
+from tests.web.chromium import MISSING, find, launch
+from tests.web.person import CANARY_FILE, CANARY_PATIENT, finished_job
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The system's Chromium."""
-    program = next((found for name in _NAMES if (found := shutil.which(name))), None)
-    if program is None:
-        reason = "Chromium is not here: apt-get install chromium"
+    if find() is None:
         if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=list(_FLAGS))
+        chromium = launch(playwright)
         yield chromium
         chromium.close()
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A fresh tab in a fresh profile; what its scripts throw fails the test."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    """A fresh tab in a fresh profile.
+
+    The test fails for what its scripts throw, for what breaks the page's policy, and for what is asked of another host.
+    """
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
     tab = context.new_page()
-    thrown: list[str] = []
-    tab.on("pageerror", lambda error: thrown.append(str(error)))
+    wrong: list[str] = []
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
+    tab.on("request", lambda request: None if _is_own(request.url) else wrong.append(request.url))
     yield tab
     context.close()
-    assert thrown == []
+    assert wrong == []
+
+
+def _is_own(url: str) -> bool:
+    return url.startswith(("http://127.0.0.1:", "data:", "blob:", "about:"))
 
 
 @pytest.fixture(scope="session")
 def workspace_service(tiny_model_store: Path) -> Iterator[str]:
     """URL of a service on the tiny model."""
-    own = {"MODEL_STORE": str(tiny_model_store), "MODELS": "tiny", "DEVICE": "cpu", "THREADS": "1"}
-    with running_service({f"LUNGNODULE_{name}": value for name, value in own.items()}) as service:
+    with running_service(_settings(tiny_model_store, MODELS="tiny")) as service:
         yield service.url
+
+
+@pytest.fixture(scope="session")
+def idle_service(tiny_model_store: Path) -> Iterator[str]:
+    """URL of a service that takes scans in and has no worker: its jobs wait."""
+    with running_service(_settings(tiny_model_store, MODELS="tiny", WORKER_CONCURRENCY="0")) as service:
+        yield service.url
+
+
+@pytest.fixture(scope="session")
+def shipped_workspace() -> Iterator[str]:
+    """URL of a service on the repository's own model."""
+    store = Path(__file__).resolve().parents[2] / "model_store"
+    if not list_models(store):
+        pytest.skip("model_store/ holds no model yet")
+    with running_service(_settings(store)) as service:
+        yield service.url
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of DICOM files; the patient's name lies in them, another in the names of folder and files."""
+    folder = tmp_path_factory.mktemp("drop") / f"{CANARY_FILE}^JANE"
+    phantom = phantom_ct(shape_zyx=(64, 128, 128), nodule_count=3, seed=5)
+    patient = PhantomPatient(name=f"{CANARY_PATIENT}^JOHN", patient_id=CANARY_PATIENT)
+    write_dicom_series(phantom.volume, folder, patient=patient)
+    for path in folder.iterdir():
+        path.rename(path.with_name(f"{CANARY_FILE}-{path.name}"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phantom_study(workspace_service: str, phantom_folder: Path) -> str:
+    """Id of a finished job on the phantom."""
+    return finished_job(workspace_service, sorted(phantom_folder.iterdir()))
+
+
+@pytest.fixture(scope="session")
+def screenshots() -> Path:
+    """Where a test run leaves pictures for a person to look at."""
+    folder = Path(__file__).resolve().parents[2] / "build" / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _settings(store: Path, **more: str) -> dict[str, str]:
+    own = {"MODEL_STORE": str(store), "DEVICE": "cpu", "THREADS": "1"} | more
+    return {f"LUNGNODULE_{name}": value for name, value in own.items()}

@@ -1,0 +1,41 @@
+// Who reads, whether it is saved, and when it is done.
+
+import { el, field } from "../dom.js";
+
+/**
+ * @param {any} words
+ * @param {{review: any, memory: {reviewer: string}, onFinish: () => void}} parts
+ */
+export function createReviewBar(words, { review, memory, onFinish }) {
+  const name = el("input", { type: "text", maxLength: 64, value: memory.reviewer, autocomplete: "off", spellcheck: false });
+  name.addEventListener("input", () => {
+    memory.reviewer = name.value.trim();
+  });
+  const status = el("p", { class: "soft", role: "status" });
+  const finish = el("button", { type: "button", onClick: onFinish }, words.finish);
+  const element = el(
+    "section",
+    { class: "review", "aria-label": words.title },
+    el("div", { class: "row" }, field(words.reviewer, name), finish),
+    status,
+  );
+  return {
+    element,
+    /** Whether there is a name; asks for one where there is none. */
+    named: () => {
+      if (memory.reviewer) return true;
+      status.textContent = words.nameFirst;
+      name.focus();
+      return false;
+    },
+    show: (total) => {
+      const { decisions, added, finished, updated_at, reviewer } = review.state();
+      if (document.activeElement !== name) name.value = memory.reviewer;
+      finish.disabled = finished;
+      status.textContent = review.exists() ? words.saved({ reviewer, decided: decisions.length, total, added: added.length, finished, at: updated_at }) : words.unsaved;
+    },
+    say: (text) => {
+      status.textContent = text;
+    },
+  };
+}
