@@ -31,6 +31,23 @@ export function stylesheet(name) {
   });
 }
 
+/** The empty ground of a view, once its styles are in force. */
+export async function sheet(root, title, ...styles) {
+  await Promise.all(["sheet.css", ...styles].map(stylesheet));
+  const ground = make("div", { class: "sheet" }, make("h1", {}, title));
+  root.replaceChildren(ground);
+  return ground;
+}
+
+/** The swatch of a nodule: its letter on its colour. */
+export function swatch(letter, color) {
+  const box = make("span", { class: "sheet-swatch", "aria-hidden": "true" }, letter);
+  box.style.setProperty("--nodule", cssColor(color));
+  return box;
+}
+
+export const cssColor = (color) => `rgb(${color.map((value) => Math.round(255 * value)).join(" ")})`;
+
 /** A table with a caption; rows of texts or elements, the first cell of each is its heading. */
 export function table(caption, headings, rows, attributes = {}) {
   return make(

@@ -1,7 +1,7 @@
 // A canvas that shows a scene: drawn when something changed, turned and picked by pointer and keys.
 
 import { cameraFor, matricesOf, panned, project, seenFrom, turned, VIEWS, zoomed } from "./camera.js";
-import { make } from "../make.js";
+import { cssColor, make } from "../make.js";
 import { boundsOf, cutOf, identified, isCut, looksOf, mark, middleOf } from "./parts.js";
 import { clearCanvas, createRenderer } from "./renderer.js";
 
@@ -131,7 +131,7 @@ export function createViewer(host, parts, nodules, { words, onPick = () => {} })
 function spotOf(part, nodule, color, nodules, labels) {
   const center = middleOf(part);
   const label = make("span", { class: "scene-label", hidden: true }, mark(nodules.findIndex(({ id }) => id === nodule)));
-  label.style.setProperty("--nodule", `rgb(${color.map((value) => Math.round(255 * value)).join(" ")})`);
+  label.style.setProperty("--nodule", cssColor(color));
   labels.append(label);
   return { name: part.name, nodule, center, rim: [part.max[0], center[1], center[2]], label };
 }

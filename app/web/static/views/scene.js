@@ -2,20 +2,21 @@
 
 import { readGlb, GlbError } from "../scene/glb.js";
 import { arOffers, startAr } from "../scene/ar.js";
-import { filledIn, make, stylesheet } from "../make.js";
+import { filledIn, make, sheet, swatch } from "../make.js";
 import { direction, whereabouts } from "../scene/words.js";
 import { createViewer } from "../scene/viewer.js";
 import { mark, noduleColor } from "../scene/parts.js";
 
 export async function mount(root, { api, strings, params, announce }) {
   const words = strings.scene;
-  root.append(make("h1", { class: "visually-hidden" }, words.title), make("p", { class: "scene-wait" }, words.loading));
-  await stylesheet("scene.css");
+  const ground = await sheet(root, words.title, "scene.css");
+  const wait = make("p", { role: "status" }, words.loading);
+  ground.append(wait);
   let result, parts, fault;
   try {
     result = await api.json(`v1/jobs/${params.job}/result`);
   } catch (problem) {
-    root.replaceChildren(make("h1", {}, words.title), make("p", { role: "alert" }, problem.message));
+    wait.replaceWith(make("p", { role: "alert" }, problem.message));
     return () => {};
   }
   try {
@@ -25,9 +26,8 @@ export async function mount(root, { api, strings, params, announce }) {
   }
   const stage = make("div", { class: "scene-stage" });
   const panel = make("div", { class: "scene-panel" });
-  root.replaceChildren(
-    make("h1", {}, words.title),
-    make("nav", { class: "scene-links", "aria-label": words.links }, ...linksTo(params.job, words, result)),
+  wait.replaceWith(
+    make("nav", { class: "sheet-links", "aria-label": words.links }, ...linksTo(params.job, words, result)),
     make("div", { class: "scene-view" }, stage, panel),
   );
   const chosen = new URLSearchParams(location.hash.split("?")[1] ?? "").get("nodule");
@@ -39,7 +39,7 @@ export async function mount(root, { api, strings, params, announce }) {
     announce(nodule ? filledIn(words.chosen, { id, where: whereabouts(nodule, strings.places) }) : words.noneChosen);
   };
   const viewer = parts ? createViewer(stage, parts, result.nodules, { words, onPick: choose }) : null;
-  const lungs = lungsOf(parts, result.nodules);
+  const lungs = lungsOf(parts);
   panel.append(noduleList(result, lungs, { job: params.job, words, places: strings.places, buttons, choose }));
   if (viewer) {
     stage.append(make("p", { class: "scene-hint" }, words.keys));
@@ -66,12 +66,10 @@ function lungsOf(parts) {
 
 function noduleList(result, lungs, { job, words, places, buttons, choose }) {
   const items = result.nodules.map((nodule, number) => {
-    const swatch = make("span", { class: "scene-swatch", "aria-hidden": "true" }, mark(number));
-    swatch.style.setProperty("--nodule", `rgb(${noduleColor(number).map((value) => Math.round(255 * value)).join(" ")})`);
     const button = make(
       "button",
       { type: "button", "aria-pressed": "false", click: () => choose(nodule.id) },
-      swatch,
+      swatch(mark(number), noduleColor(number)),
       filledIn(words.nodule, { mark: mark(number), id: nodule.id, diameter: nodule.diameter_mm.toFixed(1) }),
     );
     buttons.set(nodule.id, button);
