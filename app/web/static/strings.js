@@ -58,4 +58,68 @@ Object.assign(strings, {
       quickLook: "Open in Quick Look",
     },
   },
+  patientPage: {
+    title: "Your scan in plain words",
+    loading: "Loading.",
+    back: "Back to the reading",
+    print: "Print this page",
+    notice: "A computer program made this page for research. It is not a medical report. A doctor may not have checked it.",
+    noticeChecked: "A computer program made this page for research. A person has checked the marks. It is not a medical report.",
+    looked: {
+      title: "What was looked at",
+      text: [
+        "A computer program looked at your CT scan. The scan is made of {slices} pictures of your chest, one above the other.",
+        "The program looked for small round spots in the lungs. Doctors call such a spot a nodule.",
+        "It looked for nothing else. It did not look at the heart, the bones or other organs.",
+      ],
+    },
+    found: {
+      title: "What was found",
+      nothing: [
+        "The program marked nothing.",
+        "This does not tell you that nothing is there. The program can miss spots. Only a doctor can tell you what your scan shows.",
+      ],
+      one: "The program marked 1 place.",
+      several: "The program marked {count} places.",
+      size: "About {mm} mm across, about as wide as {thing}.",
+      added: "Marked by the person who checked the scan",
+      likenesses: [
+        [4, "a sesame seed"], [6, "a lentil"], [9, "a pea"], [13, "a blueberry"], [17, "a hazelnut"],
+        [23, "a grape"], [32, "a cherry tomato"], [Infinity, "a walnut"],
+      ],
+    },
+    picture: {
+      title: "Where it is",
+      text: "This picture was drawn from your scan. You look at yourself from the front, so your right lung is on the left. The letters are those of the list above.",
+      canvas: "Picture of your lungs with the marked places. You can turn it with the arrow keys. The list above says the same in words.",
+      still: "Picture of the lungs from the front with the marked places and their letters.",
+    },
+    means: {
+      title: "What this does not mean",
+      some: [
+        "A mark does not tell you what the spot is. Many things can look like this: a small scar, a blood vessel, a fold, or something else.",
+        "The size alone does not tell you either.",
+        "The program can mark places where there is nothing. It can also miss spots.",
+        "Please do not change any treatment because of this page.",
+      ],
+      none: [
+        "This page does not tell you how you are. It only says that this program marked no place.",
+        "The program can miss spots, and it looked at the lungs alone.",
+        "Please do not change any treatment because of this page.",
+      ],
+    },
+    ask: {
+      title: "Who to ask",
+      text: [
+        "Ask the doctor who ordered your scan, or your family doctor. They know you and your earlier scans.",
+        "If you feel unwell, do not wait for a page like this one. Call your doctor.",
+      ],
+      questions: [
+        "Has a doctor looked at my scan? What did they see?",
+        "Is there an earlier scan to compare it with?",
+        "Is anything to be done next, and when?",
+      ],
+    },
+    end: "Research use only. Not for diagnosis. This page does not replace a talk with your doctor.",
+  },
 });

@@ -1,4 +1,4 @@
-"""The page's own modules from the page's own routes, without the rest of the service: each test says what is answered."""
+"""The page's modules from the page's own routes, without the rest of the service: a test says what is answered."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_nodules_are_drawn_where_they_are(scene: Page, inspected):
     shown = picture(scene)
     assert has_hue(shown[projected(scene, CENTERS["nodule-1"])], ORANGE)
     assert has_hue(shown[projected(scene, CENTERS["nodule-2"])], BLUE)
-    row, column = projected(scene, CENTERS["nodule-1"])
+    _, column = projected(scene, CENTERS["nodule-1"])
     assert column < shown.shape[1] / 2, "the patient's right is on the left, as when one stands before the patient"
     inspected("scene")
 

@@ -19,7 +19,9 @@ LUNGS_LPS_MM = {
     "lung-right": ((-70.0, 0.0, 0.0), (45.0, 70.0, 110.0)),
     "lung-left": ((70.0, 0.0, 0.0), (45.0, 70.0, 110.0)),
 }
-NODULES_LPS_MM = {"nodule-1": ((-70.0, -40.0, 50.0), 24.0), "nodule-2": ((75.0, 30.0, -40.0), 18.0)}
+Nodules = dict[str, tuple[tuple[float, float, float], float]]
+"""Name to (centre in LPS mm, diameter in mm)."""
+NODULES_LPS_MM: Nodules = {"nodule-1": ((-70.0, -40.0, 50.0), 24.0), "nodule-2": ((75.0, 30.0, -40.0), 18.0)}
 
 
 def gltf_from_lps(point_mm: NDArray[np.float64] | tuple[float, ...]) -> NDArray[np.float64]:
@@ -28,7 +30,7 @@ def gltf_from_lps(point_mm: NDArray[np.float64] | tuple[float, ...]) -> NDArray[
     return np.array([-x, z, y])
 
 
-def scene_glb(nodules: dict[str, tuple[tuple[float, float, float], float]] | None = None) -> bytes:
+def scene_glb(nodules: Nodules | None = None) -> bytes:
     """Two ellipsoids for lungs, a tube for airways, and a sphere for each nodule."""
     import trimesh  # noqa: PLC0415 - slow to import
 
@@ -49,19 +51,28 @@ def scene_glb(nodules: dict[str, tuple[tuple[float, float, float], float]] | Non
     return bytes(scene.export(file_type="glb"))
 
 
-def result(nodules: dict[str, tuple[tuple[float, float, float], float]] | None = None) -> dict[str, Any]:
+def result(nodules: Nodules | None = None) -> dict[str, Any]:
     """The example of the API's documentation with these nodules."""
     answer: dict[str, Any] = json.loads(EXAMPLE.read_text(encoding="utf-8"))
     pattern = answer["nodules"][0]
     answer["nodules"] = [
-        {**pattern, "id": name, "center_lps_mm": list(center), "diameter_mm": diameter,
-         "side": "right" if center[0] < 0 else "left", "location": {**(pattern["location"] or {}), "lobe": "upper" if center[2] > 0 else "lower"}}
+        nodule_like(answer["nodules"][0], name, center, diameter)
         for name, (center, diameter) in (NODULES_LPS_MM if nodules is None else nodules).items()
-    ]  # fmt: skip
+    ]
     return answer
 
 
-def answers(nodules: dict[str, tuple[tuple[float, float, float], float]] | None = None) -> dict[str, Any]:
+def nodule_like(
+    pattern: dict[str, Any], name: str, center_lps_mm: tuple[float, ...], diameter_mm: float
+) -> dict[str, Any]:
+    """The pattern with this place and size."""
+    x, _, z = center_lps_mm
+    place = {**(pattern["location"] or {}), "lobe": "upper" if z > 0 else "lower"}
+    own = {"id": name, "center_lps_mm": list(center_lps_mm), "diameter_mm": diameter_mm, "location": place}
+    return {**pattern, **own, "side": "right" if x < 0 else "left"}
+
+
+def answers(nodules: Nodules | None = None) -> dict[str, Any]:
     """Path under /v1 to what is answered: bytes, a document, or (status, problem)."""
     return {
         f"jobs/{JOB}/result": result(nodules),

@@ -26,12 +26,15 @@ function demand(condition, message) {
 /**
  * @param {ArrayBuffer} buffer the file
  * @returns {{name: string, extras: object, positions: Float32Array, normals: Float32Array, indices: Uint32Array,
- *   color: number[], min: number[], max: number[]}[]} parts by node, in metres; color is linear RGBA
+ *   min: number[], max: number[]}[]} parts by node, in metres; colours are the page's own
  */
 export function readGlb(buffer) {
   const { document, binary } = chunks(buffer);
   demand(document?.asset?.version === "2.0", "not glTF 2.0");
   demand(!document.extensionsRequired?.length, `needs extensions: ${document.extensionsRequired}`);
+  for (const list of ["scenes", "nodes", "meshes", "accessors", "bufferViews"]) {
+    demand(Array.isArray(document[list] ?? []), `${list} is no list`);
+  }
   const parts = [];
   const scene = (document.scenes ?? [])[document.scene ?? 0];
   demand(Array.isArray(scene?.nodes), "no scene");
@@ -40,6 +43,7 @@ export function readGlb(buffer) {
     demand(node && depth < DEEPEST, `node ${number} is not there, or nodes form a loop`);
     const matrix = multiply(parent, placeOf(node));
     if (node.mesh !== undefined) parts.push(...partsOf(document, binary, node, matrix));
+    demand(Array.isArray(node.children ?? []), `the children of node ${number} are no list`);
     for (const child of node.children ?? []) visit(child, matrix, depth + 1);
   };
   for (const number of scene.nodes) visit(number, IDENTITY, 0);
@@ -68,17 +72,23 @@ function chunks(buffer) {
 }
 
 function placeOf(node) {
-  if (node.matrix) return node.matrix;
-  const [t, r, s] = [node.translation ?? [0, 0, 0], node.rotation ?? [0, 0, 0, 1], node.scale ?? [1, 1, 1]];
+  const numbers = (given, length, otherwise) => {
+    const sound = Array.isArray(given) && given.length === length && given.every(Number.isFinite);
+    demand(given === undefined || sound, "a node's place is not made of numbers");
+    return given ?? otherwise;
+  };
+  if (node.matrix !== undefined) return numbers(node.matrix, 16);
+  const [t, r] = [numbers(node.translation, 3, [0, 0, 0]), numbers(node.rotation, 4, [0, 0, 0, 1])];
+  const s = numbers(node.scale, 3, [1, 1, 1]);
   return multiply(translation(t), multiply(rotation(r), scaling(s)));
 }
 
 function partsOf(document, binary, node, matrix) {
   const mesh = (document.meshes ?? [])[node.mesh];
-  demand(mesh, `mesh ${node.mesh} is not there`);
+  demand(Array.isArray(mesh?.primitives), `mesh ${node.mesh} is not there`);
   return mesh.primitives.map((primitive) => {
-    demand((primitive.mode ?? TRIANGLES) === TRIANGLES, "only triangles are read");
-    const positions = moved(accessor(document, binary, primitive.attributes.POSITION, "VEC3"), matrix);
+    demand(primitive && (primitive.mode ?? TRIANGLES) === TRIANGLES, "only triangles are read");
+    const positions = moved(accessor(document, binary, primitive.attributes?.POSITION, "VEC3"), matrix);
     const count = positions.length / 3;
     demand(count > 0, "a mesh without points");
     const indices =
@@ -86,10 +96,8 @@ function partsOf(document, binary, node, matrix) {
         ? Uint32Array.from({ length: count }, (_, k) => k)
         : accessor(document, binary, primitive.indices, "SCALAR");
     demand(indices.length % 3 === 0 && indices.every((index) => index < count), "a triangle's corner is not there");
-    const material = (document.materials ?? [])[primitive.material] ?? {};
-    const color = material.pbrMetallicRoughness?.baseColorFactor ?? [0.8, 0.8, 0.8, 1];
     const extras = { ...mesh.extras, ...node.extras };
-    return { name: node.name ?? "", extras, positions, indices, normals: normalsOf(positions, indices), color, ...boundsOf(positions) };
+    return { name: String(node.name ?? ""), extras, positions, indices, normals: normalsOf(positions, indices), ...boundsOf(positions) };
   });
 }
 

@@ -49,6 +49,7 @@ export function createViewer(host, parts, nodules, { words, onPick = () => {} })
     const at = project(state.camera, spot.center, canvas.clientWidth, canvas.clientHeight);
     const shown = at && !state.hidden.has(spot.name) && !isCut(cut(), spot.center);
     spot.label.hidden = !shown;
+    spot.shownAt = shown ? at : null;
     spot.label.classList.toggle("selected", spot.nodule === state.selected);
     if (shown) spot.label.style.transform = `translate(${at[0]}px, ${at[1]}px)`;
   }
@@ -116,7 +117,7 @@ export function createViewer(host, parts, nodules, { words, onPick = () => {} })
     },
     picture: () => {
       paint();
-      return canvas.toDataURL("image/png");
+      return withLabels(canvas, spots);
     },
     free: () => {
       cancelAnimationFrame(asked);
@@ -133,7 +134,25 @@ function spotOf(part, nodule, color, nodules, labels) {
   const label = make("span", { class: "scene-label", hidden: true }, mark(nodules.findIndex(({ id }) => id === nodule)));
   label.style.setProperty("--nodule", cssColor(color));
   labels.append(label);
-  return { name: part.name, nodule, center, rim: [part.max[0], center[1], center[2]], label };
+  return { name: part.name, nodule, center, rim: [part.max[0], center[1], center[2]], label, shownAt: null };
+}
+
+/** The picture with its letters, as the address of a PNG: for paper, and wherever the labels are not. */
+function withLabels(canvas, spots) {
+  const flat = make("canvas", { width: canvas.width, height: canvas.height });
+  const pen = flat.getContext("2d");
+  pen.drawImage(canvas, 0, 0);
+  const scale = canvas.width / canvas.clientWidth;
+  pen.font = `bold ${16 * scale}px sans-serif`;
+  for (const { label, shownAt } of spots.filter((spot) => spot.shownAt)) {
+    const [x, y] = [(shownAt[0] + 14) * scale, (shownAt[1] - 12) * scale];
+    const width = pen.measureText(label.textContent).width;
+    pen.fillStyle = "#000";
+    pen.fillRect(x - 4 * scale, y - 16 * scale, width + 8 * scale, 22 * scale);
+    pen.fillStyle = "#fff";
+    pen.fillText(label.textContent, x, y);
+  }
+  return flat.toDataURL("image/png");
 }
 
 /** One pointer turns; with Shift or the second button it moves; two fingers zoom and move; a click picks. */
