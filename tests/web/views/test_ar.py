@@ -100,7 +100,9 @@ def test_scene_viewer_is_offered_to_android_where_it_can_fetch_the_file(
     browser: Browser, shell: str, access: str, offered: int
 ):
     """It is another program and brings no key. Over plain http it does not load either: the page is made to say https."""
-    context = browser.new_context(user_agent="Mozilla/5.0 (Linux; Android 14; Pixel 8) Chrome/126", ignore_https_errors=True)
+    context = browser.new_context(
+        user_agent="Mozilla/5.0 (Linux; Android 14; Pixel 8) Chrome/126", ignore_https_errors=True
+    )
     page = context.new_page()
     secure = "https://lungs.example/"
 
@@ -118,9 +120,13 @@ def test_scene_viewer_is_offered_to_android_where_it_can_fetch_the_file(
         if offered:
             address = link.get_attribute("href")
             assert address is not None
-            assert address.startswith("intent://arvr.google.com/scene-viewer/1.0?file=https%3A%2F%2Flungs.example%2Fv1%2F")
+            assert address.startswith(
+                "intent://arvr.google.com/scene-viewer/1.0?file=https%3A%2F%2Flungs.example%2Fv1%2F"
+            )
             assert "resizable=false" in address
-            assert address.endswith("#Intent;scheme=https;package=com.google.android.googlequicksearchbox;action=android.intent.action.VIEW;end;")
+            assert address.endswith(
+                "#Intent;scheme=https;package=com.google.android.googlequicksearchbox;action=android.intent.action.VIEW;end;"
+            )
     context.close()
 
 
@@ -129,7 +135,10 @@ def test_quick_look_is_offered_where_the_browser_knows_it_and_there_is_a_file(br
     page = context.new_page()
     page.add_init_script("DOMTokenList.prototype.supports = (word) => word === 'ar';")
     secure = "https://lungs.example/"
-    page.route(f"{secure}workspace/**", lambda route: route.fulfill(response=route.fetch(url=route.request.url.replace(secure, f"{shell}/"))))
+    page.route(
+        f"{secure}workspace/**",
+        lambda route: route.fulfill(response=route.fetch(url=route.request.url.replace(secure, f"{shell}/"))),
+    )
     with answering(page, answers() | {f"jobs/{JOB}/scene.usdz": b"usdz"}):
         page.goto(f"{secure}workspace/#/jobs/{JOB}/3d")
         link = page.locator("a[rel=ar]")

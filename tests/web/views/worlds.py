@@ -73,7 +73,8 @@ def nodule_like(
 
 
 def answers(nodules: Nodules | None = None) -> dict[str, Any]:
-    """Path under /v1 to what is answered: bytes, a document, or (status, problem)."""
+    """Path under /v1 to what is answered: bytes, (bytes, headers), a document, or (status, problem); or what gives
+    one of these from the address."""
     return {
         f"jobs/{JOB}/result": result(nodules),
         f"jobs/{JOB}/scene.glb": scene_glb(nodules),
@@ -90,8 +91,10 @@ def answering(page: Page, given: dict[str, Any]) -> Iterator[list[str]]:
         path = route.request.url.split("/v1/")[1].split("?")[0]
         found = given.get(path, (404, {"title": "Not found", "detail": "There is no such thing.", "code": "not_found"}))
         found = found(route.request.url) if callable(found) else found
-        if isinstance(found, bytes):
-            route.fulfill(status=200, body=found, content_type="application/octet-stream")
+        body, headers = found if isinstance(found, tuple) and isinstance(found[0], bytes) else (found, {})
+        if isinstance(body, bytes):
+            kind = {"content-type": "application/octet-stream"}
+            route.fulfill(status=200, body=body, headers={**kind, **headers})
         elif isinstance(found, str):
             route.fulfill(status=200, body=found, content_type="text/markdown")
         else:
