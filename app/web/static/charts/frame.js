@@ -67,8 +67,8 @@ export function hatch(number) {
 }
 
 /** A marker of series number k at a place. */
-export function marker(number, x, y, size = 5) {
-  const [s, fill] = [size, COLORS[number % COLORS.length]];
+export function marker(number, x, y, size = 5, color = undefined) {
+  const [s, fill] = [size, color ?? COLORS[number % COLORS.length]];
   const corners = [null, [[-s, -s], [s, -s], [s, s], [-s, s]], [[0, -s - 1], [s + 1, s], [-s - 1, s]], [[0, -s - 2], [s + 2, 0], [0, s + 2], [-s - 2, 0]], [[-s - 1, -s], [s + 1, -s], [0, s + 1]]][number % 5];
   if (!corners) return makeSvg("circle", { cx: x, cy: y, r: s, fill });
   return makeSvg("polygon", { points: corners.map(([dx, dy]) => `${x + dx},${y + dy}`).join(" "), fill });

@@ -6,7 +6,7 @@ import { makeSvg } from "../make.js";
 const DASHES = ["", "7 4", "2 4", "10 3 2 3", "4 4"];
 
 /**
- * @param {{title: string, series: {name: string, points: {x: number, y: number, low?: number, high?: number}[]}[],
+ * @param {{title: string, series: {name: string, color?: string, points: {x: number, y: number, low?: number, high?: number}[]}[],
  *   xLabel: string, yLabel: string, tableLabel: string, xTicks?: number[], logarithmic?: boolean, yRange?: number[],
  *   intervalLabel?: string, note?: string}} given logarithmic: the x axis
  */
@@ -22,12 +22,12 @@ export function lineChart(given) {
   const [low, high] = given.yRange ?? [0, Math.max(...points.map(({ y, high: top }) => top ?? y), 1e-9)];
   const ys = ticks(low, high, 4);
   const y = scale(ys[0], ys.at(-1), PLOT.bottom, PLOT.top);
-  const drawn = series.map(({ name, points: own }, number) => line(name, own, number, x, y));
+  const drawn = series.map((one, number) => line(one, number, x, y));
   const spread = points.some((point) => point.low !== undefined);
   return chart({
     title,
     svg: [axes({ xs: marks.map((value) => [figure(value), x(value)]), ys, y, xLabel, yLabel }), drawn],
-    legend: series.length > 1 ? series.map(({ name }, number) => ({ name, swatch: marker(number, 9, 9) })) : [],
+    legend: series.length > 1 ? series.map(({ name, color }, number) => ({ name, swatch: marker(number, 9, 9, 5, color) })) : [],
     headings: [...(series.length > 1 ? [""] : []), xLabel, yLabel, ...(spread ? [intervalLabel] : [])],
     rows: series.flatMap(({ name, points: own }) =>
       own.map((point) => [
@@ -42,8 +42,8 @@ export function lineChart(given) {
   });
 }
 
-function line(name, points, number, x, y) {
-  const stroke = COLORS[number % COLORS.length];
+function line({ name, points, color }, number, x, y) {
+  const stroke = color ?? COLORS[number % COLORS.length];
   const path = points.map((point) => `${x(point.x)},${y(point.y)}`).join(" ");
   return makeSvg(
     "g",
@@ -51,7 +51,7 @@ function line(name, points, number, x, y) {
     points.filter(({ low }) => low !== undefined).map((point) => whisker(x(point.x), y(point.low), y(point.high), stroke)),
     makeSvg("polyline", { points: path, fill: "none", stroke, "stroke-width": 2, "stroke-dasharray": DASHES[number % DASHES.length] }),
     points.map((point) => {
-      const spot = marker(number, x(point.x), y(point.y));
+      const spot = marker(number, x(point.x), y(point.y), 5, stroke);
       spot.append(makeSvg("title", {}, `${name}: ${figure(point.x)}, ${figure(point.y)}`));
       return spot;
     }),

@@ -3,7 +3,7 @@
 import { barChart } from "../charts/bars.js";
 import { figure } from "../charts/frame.js";
 import { lineChart } from "../charts/lines.js";
-import { filledIn, make, swatch, table } from "../make.js";
+import { cssColor, filledIn, make, swatch, table } from "../make.js";
 import { mark, noduleColor } from "../scene/parts.js";
 import { whereabouts } from "../scene/words.js";
 
@@ -69,7 +69,8 @@ export function growthCharts(pairs, days, words) {
   ].map(([field, title, yLabel]) => {
     const given = { title, yLabel, tableLabel: words.asTable };
     if (days > 0) {
-      const series = pairs.map(({ letter, current, prior }) => ({
+      const series = pairs.map(({ letter, color, current, prior }) => ({
+        color: cssColor(color),
         name: filledIn(words.nodule, { letter }),
         points: [{ x: 0, y: prior[field] }, { x: days, y: current[field] }],
       }));
