@@ -2,7 +2,7 @@
 
 `python -m training.compare_activations run` trains what is still missing and appends one JSON line to
 ``OUT/runs.jsonl`` for each finished network, so it may be killed and started again; `... report` writes
-``docs/activations.md``, a table and a plot from whatever has finished.
+``docs/activations.md`` from whatever has finished, and a table and a plot into the reports of the model.
 
 Everything but the activation is equal: architecture, initialisation, batches, augmentation, steps, learning rate. Runs
 go through the activations before the next fold and seed, so an unfinished study compares equals.

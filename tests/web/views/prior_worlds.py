@@ -101,7 +101,8 @@ def comparison(days: int | None) -> dict[str, Any]:
     new = {"nodule_id": "nodule-3", "status": "new", "other_center_lps_mm": None, "faint_probability": None}
     made = {
         "days_between": days, "registration": quality, "prior_nodules": before, "matched": matched,
-        "only_current": [new], "only_prior": [], "lung_rads_inputs": [], "notices": [], "missing": [], "rule": "By volume.",
+        "only_current": [new], "only_prior": [], "lung_rads_inputs": [], "notices": [], "missing": [],
+        "rule": "By volume.",
     }  # fmt: skip
     return Comparison.model_validate(made).model_dump(mode="json")
 

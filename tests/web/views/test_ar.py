@@ -1,4 +1,4 @@
-"""The scene in the room, as far as a machine without a phone goes: a stand-in for `navigator.xr`, drawn into the canvas."""
+"""The scene in the room, as far as a machine without a phone goes: with a stand-in for `navigator.xr`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,11 @@ window.XRWebGLLayer = class {
 WebGL2RenderingContext.prototype.makeXRCompatible = () => Promise.resolve();
 Object.defineProperty(navigator, "xr", { value: {
   isSessionSupported: (mode) => Promise.resolve(mode === "immersive-ar"),
-  requestSession: (mode, options) => { window.asked = [mode, options.optionalFeatures]; window.session = new Session(); return Promise.resolve(window.session); },
+  requestSession: (mode, options) => {
+    window.asked = [mode, options.optionalFeatures];
+    window.session = new Session();
+    return Promise.resolve(window.session);
+  },
 } });
 """
 
@@ -99,7 +103,7 @@ def test_nothing_is_offered_where_nothing_can_work(visit):
 def test_scene_viewer_is_offered_to_android_where_it_can_fetch_the_file(
     browser: Browser, shell: str, access: str, offered: int
 ):
-    """It is another program and brings no key. Over plain http it does not load either: the page is made to say https."""
+    """It is another program: it brings no key and takes no plain http, so the page is served as https."""
     context = browser.new_context(
         user_agent="Mozilla/5.0 (Linux; Android 14; Pixel 8) Chrome/126", ignore_https_errors=True
     )

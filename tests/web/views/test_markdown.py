@@ -18,9 +18,13 @@ RENDER = """async ([name, text]) => {
   return box.innerHTML;
 }"""
 HARMLESS = {
-    "div", "h2", "h3", "h4", "h5", "h6", "p", "ul", "ol", "li", "table", "thead", "tbody", "tr", "th", "td", "pre", "code",
-    "strong", "em", "a",
+    "div", "h2", "h3", "h4", "h5", "h6", "p", "ul", "ol", "li", "table", "thead", "tbody", "tr", "th", "td", "pre",
+    "code", "strong", "em", "a",
 }  # fmt: skip
+TABLE = (
+    '<div class="sheet-wide" tabindex="0"><table><thead><tr><th scope="col">a</th><th scope="col">b</th></tr></thead>'
+    "<tbody><tr><td>1</td><td><code>2</code></td></tr></tbody></table></div><p>after</p>"
+)
 STORE = EXAMPLE.parents[3] / "model_store"
 
 
@@ -50,8 +54,7 @@ def html(tab: Page, shell: str, text: str) -> str:
         ("```\n<b>\n# no\n```", '<pre tabindex="0"><code>&lt;b&gt;\n# no</code></pre>'),
         (
             "| a | b |\n|---|---|\n| 1 | `2` |\nafter",
-            '<div class="sheet-wide" tabindex="0"><table><thead><tr><th scope="col">a</th><th scope="col">b</th></tr></thead>'
-            "<tbody><tr><td>1</td><td><code>2</code></td></tr></tbody></table></div><p>after</p>",
+            TABLE,
         ),
     ],
 )
