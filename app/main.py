@@ -21,6 +21,7 @@ from app.api.job_desk import open_desk
 from app.api.job_work import worker_beside
 from app.api.model_choice import Models, OpenModels, open_models
 from app.api.openapi import describe
+from app.api.opened_scans import opened_scans
 from app.api.pacs_desk import ObjectMaker, opened_pacs, pacs_beside, stored_objects
 from app.api.problems import problem_response
 from app.api.routes import (
@@ -31,8 +32,11 @@ from app.api.routes import (
     health,
     job_documents,
     job_events,
+    job_nodules,
     job_pacs,
     job_results,
+    job_scene,
+    job_volume,
     jobs,
     models,
     predict,
@@ -116,6 +120,7 @@ def create_app(
             async with (
                 worker_beside(app.state.service, installation, wanted=wanted),
                 pacs_beside(app.state.pacs, metrics, wanted=work),
+                opened_scans(app.state.desk, uploads) as app.state.scans,
             ):
                 yield
 
@@ -132,6 +137,7 @@ def create_app(
         app.add_exception_handler(error, problem_response)
     for resource in (
         predict, risk, jobs, batches, job_results, job_documents, job_events, explanations, job_pacs, dicom_web, models,
+        job_volume, job_nodules, job_scene,
         capabilities, health,
     ):  # fmt: skip
         app.include_router(resource.router)

@@ -111,6 +111,12 @@ class Settings(BaseSettings):
     drain_timeout_s: float = Field(
         default=20.0, ge=0, description="Seconds that running jobs get after SIGTERM before they are handed back."
     )
+    opened_scans_bytes: int = Field(
+        default=4 * GIB, ge=0, description="Bytes of scans kept open under temp_dir for readers; the newest always is."
+    )
+    opened_scans_idle_s: float = Field(
+        default=600.0, gt=0, description="Seconds after the last look at which an opened scan is closed."
+    )
     retention_days: float = Field(default=30.0, gt=0, description="Days after its end at which a job is erased.")
     retention_bytes: int = Field(
         default=100 * GIB, ge=0, description="Bytes of stored scans above which the oldest jobs are erased."

@@ -38,6 +38,12 @@ class NotFound(LungNoduleError):
     default_code = "not_found"
 
 
+class InvalidParameter(LungNoduleError):
+    """A parameter that does not fit the scan or the job it is about."""
+
+    default_code = "invalid_parameter"
+
+
 class NotReady(LungNoduleError):
     """The service cannot take work now."""
 

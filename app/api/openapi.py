@@ -29,6 +29,7 @@ _TAGS = [
         "name": "jobs",
         "description": "The same in its turn: what was acknowledged is answered.",
     },
+    {"name": "workspace", "description": "What a reader looks at: slices, outlines, meshes, a review."},
     {"name": "pacs", "description": "Series come in as DICOM, results go back."},
     {"name": "models", "description": "What answers, what it reads, and its limits."},
     {"name": "operations", "description": "For probes and monitoring."},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fastapi.exceptions import RequestValidationError
 
-from app.api.errors import AnalysisTimeout, EmptyUpload, NotFound, NotReady
+from app.api.errors import AnalysisTimeout, EmptyUpload, InvalidParameter, NotFound, NotReady
 from app.api.model_choice import ActivationRefused, IntakeOnly
 from app.api.waiting_line import LineFull
 from app.imaging import errors
@@ -16,7 +16,7 @@ from app.jobs import records as jobs
 from app.jobs.runner import JobTimeout
 from app.multipart import MalformedUpload
 from app.pacs.errors import PacsNotConfigured
-from app.reporting.errors import ResultUnavailable
+from app.reporting.errors import ExtraMissing, ResultUnavailable
 from app.uploads import NotMultipart, StorageFull, UploadTooSlow
 
 
@@ -117,6 +117,9 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
     RequestValidationError: ProblemKind(
         "invalid_request", 422, "Request not valid", "`errors` point to each part of the request that does not fit."
     ),
+    InvalidParameter: ProblemKind(
+        "invalid_parameter", 422, "Parameter does not fit", "`values` name what there is and what may be asked for."
+    ),
     NotFound: _NOT_FOUND,
     PacsNotConfigured: _NOT_FOUND,
     NotReady: _NOT_READY,
@@ -160,6 +163,9 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
         409,
         "Not to be had in this form",
         "`detail` says why; the other links in `results` may do.",
+    ),
+    ExtraMissing: ProblemKind(
+        "extra_missing", 501, "Not installed here", "`values` name the extra that whoever runs the service can install."
     ),
     LungNoduleError: ProblemKind("refused", 422, "Request refused", "`detail` says why."),
     Exception: ProblemKind(

@@ -140,6 +140,37 @@ def segment_lungs(volume: CtVolume) -> LungMask:
     NotChestCt
         Code ``no_lungs``, if less than 300 ml of lung are found.
     """
+    return segment_chest(volume).lungs
+
+
+@dataclass(frozen=True)
+class SegmentedChest:
+    """Lungs, and the airways that were left out of them.
+
+    Parameters
+    ----------
+    lungs
+        As `segment_lungs` gives them.
+    airways
+        bool (z, y, x): the lumen of trachea and main bronchi, as far as voxels of 2.8 mm show it; empty where none was
+        found.
+    airways_grid
+        Of ``airways``; it reaches above the lungs.
+    """
+
+    lungs: LungMask
+    airways: NDArray[np.bool_]
+    airways_grid: Grid
+
+
+def segment_chest(volume: CtVolume) -> SegmentedChest:
+    """`segment_lungs`, with the airways that it finds on its way.
+
+    Raises
+    ------
+    NotChestCt
+        As `segment_lungs`.
+    """
     hu, grid = coarse(volume, WORKING_SPACING_MM)
     body = separation.find_body(hu)
     hu, body, grid = _within(separation.box_around(body, margin=2), hu, body, grid)
@@ -148,6 +179,7 @@ def segment_lungs(volume: CtVolume) -> LungMask:
     if not air.lungs.any():
         raise _no_lungs(0.0)
     airways = separation.find_airways(hu, air, spacing_mm)
+    whole_airways, whole_grid = airways, grid
     midline_mm = separation.midline_left_mm(hu, body, airways, grid)
     box = separation.box_around(air.lungs, margin=0)
     outside, airways, grid = _within(box, air.outside, airways, grid)
@@ -159,7 +191,7 @@ def segment_lungs(volume: CtVolume) -> LungMask:
     found_ml = lungs.volume_ml()
     if found_ml < MINIMUM_LUNG_VOLUME_ML:
         raise _no_lungs(found_ml)
-    return lungs
+    return SegmentedChest(lungs, whole_airways, whole_grid)
 
 
 def _within(

@@ -187,6 +187,18 @@ class PreparedVolume:
             raise ValueError(f"values has shape {self.values.shape}, its grid {self.grid.shape_zyx}")
 
 
+def nearest_axes(grid: Grid) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """Which axes of a grid run nearest to S, P and L, each axis once, and whether each runs the other way."""
+    direction = grid.direction_lps_zyx
+    first, second, third = max(
+        permutations(range(3)),
+        key=lambda p: sum(abs(direction[_PREFERRED_AXIS_LPS[i], p[i]]) for i in range(3)),
+    )
+    order = (first, second, third)
+    against = [bool(direction[_PREFERRED_AXIS_LPS[i], order[i]] < 0) for i in range(3)]
+    return order, (against[0], against[1], against[2])
+
+
 def canonical(volume: CtVolume) -> tuple[NDArray[np.int16], Grid]:
     """View of the voxels with array axes nearest to (S, P, L), and its grid; nothing is copied or interpolated.
 
@@ -195,12 +207,7 @@ def canonical(volume: CtVolume) -> tuple[NDArray[np.int16], Grid]:
     hu, grid
         int16 view (z, y, x) and the grid that places it where the original lies.
     """
-    direction = volume.grid.direction_lps_zyx
-    order = max(
-        permutations(range(3)),
-        key=lambda p: sum(abs(direction[_PREFERRED_AXIS_LPS[i], p[i]]) for i in range(3)),
-    )
-    flipped = [direction[_PREFERRED_AXIS_LPS[i], order[i]] < 0 for i in range(3)]
+    order, flipped = nearest_axes(volume.grid)
     hu = volume.hu.transpose(order)[tuple(slice(None, None, -1 if f else 1) for f in flipped)]
     columns = volume.grid.affine[:3, list(order)]
     start = np.zeros(3)

@@ -88,7 +88,7 @@ def characterise(
     """
     verdicts = _verdicts(volume, candidates, model, on_progress)
     likely = [verdict for verdict in verdicts if verdict.probability >= threshold]
-    likely = _without_duplicates(
+    likely = without_duplicates(
         likely, [v.candidate.center_lps_mm for v in likely], [v.candidate.diameter_mm / 2 for v in likely]
     )
     nodules: list[CharacterisedNodule] = []
@@ -98,7 +98,7 @@ def characterise(
         nodule, remarks = _outlined(volume, verdict, model)
         nodules.append(nodule)
         notices.extend(remarks)
-    nodules = _without_duplicates(nodules, [n.center_lps_mm for n in nodules], [n.radius_mm for n in nodules])
+    nodules = without_duplicates(nodules, [n.center_lps_mm for n in nodules], [n.radius_mm for n in nodules])
     on_progress(1.0, f"{len(nodules)} nodules")
     below = tuple(replace(v.candidate, probability=v.probability) for v in verdicts if v.probability < threshold)
     return Characterisation(tuple(nodules), tuple(notices), below)
@@ -131,6 +131,17 @@ def mixed_probability(characteriser: float, detector: float, detector_weight: fl
     p = np.clip((characteriser, detector), 1e-6, 1 - 1e-6)
     log_odds = np.log(p / (1 - p)) @ (1 - detector_weight, detector_weight)
     return float(1 / (1 + np.exp(-log_odds)))
+
+
+def without_duplicates(found: Sequence[_T], centers_lps_mm: Sequence[Point], radii_mm: Sequence[float]) -> list[_T]:
+    """Drop what lies within the larger of two radii of something more probable; the input falls by probability."""
+    centers, radii = np.asarray(centers_lps_mm).reshape(-1, 3), np.asarray(radii_mm)
+    kept: list[int] = []
+    for n in range(len(found)):
+        distance = np.linalg.norm(centers[kept] - centers[n], axis=1)
+        if not (distance < np.maximum(radii[kept], radii[n])).any():
+            kept.append(n)
+    return [found[n] for n in kept]
 
 
 def ask_characteriser(network: Network, crops: NDArray[np.float32]) -> dict[str, NDArray[np.floating]]:
@@ -198,14 +209,3 @@ def _outlined(
         radius_mm=float(np.cbrt(volume_mm3(mask) * 3 / (4 * np.pi))),
     )
     return nodule, notices
-
-
-def _without_duplicates(found: Sequence[_T], centers_lps_mm: Sequence[Point], radii_mm: Sequence[float]) -> list[_T]:
-    """Drop what lies within the larger of two radii of something more probable; the input falls by probability."""
-    centers, radii = np.asarray(centers_lps_mm).reshape(-1, 3), np.asarray(radii_mm)
-    kept: list[int] = []
-    for n in range(len(found)):
-        distance = np.linalg.norm(centers[kept] - centers[n], axis=1)
-        if not (distance < np.maximum(radii[kept], radii[n])).any():
-            kept.append(n)
-    return [found[n] for n in kept]

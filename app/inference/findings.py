@@ -159,6 +159,10 @@ class Findings:
     """Age and sex from the headers; in no answer unless its request asks for them."""
     trace: Trace | None = None
     """Where the analysis was asked to keep it."""
+    faint: tuple[Candidate, ...] = ()
+    """Candidates below the operating point, by falling final probability, for a reader who wants to see more."""
+    faint_probability: float | None = None
+    """The lowest that is kept in ``faint``; None for an answer that was stored before there was any."""
 
 
 @dataclass(frozen=True)

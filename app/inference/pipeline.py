@@ -16,12 +16,16 @@ from app.imaging.preprocessing import preprocess
 from app.imaging.read_options import ReadOptions
 from app.imaging.reading import read_ct
 from app.imaging.volume import CtVolume
-from app.inference.characterisation import characterise
+from app.inference.characterisation import characterise, without_duplicates
 from app.inference.detection import detect, max_voxels_within
-from app.inference.findings import Candidate, Findings, OnProgress, OperatingPoint, Progress, Trace
+from app.inference.findings import Candidate, Findings, Nodule, OnProgress, OperatingPoint, Progress, Trace
 from app.inference.measuring import Chest, measured
 from app.inference.model_registry import KnownModel
 from app.inference.model_store import LoadedModel
+
+FAINT_PROBABILITY = 0.02
+"""Candidates of less are not kept: a seventh of the most sensitive operating point of the shipped model."""
+MOST_FAINT = 100
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,18 @@ def _analyse(
         precision=model.precision,
         patient=volume.patient,
         trace=_trace(volume, lungs, found.below, model, operating_point) if options.keep_trace else None,
+        faint=_faint(found.below, nodules),
+        faint_probability=FAINT_PROBABILITY,
     )
+
+
+def _faint(below: Sequence[Candidate], nodules: Sequence[Nodule]) -> tuple[Candidate, ...]:
+    """What a reader may want to see beside the nodules: each place once, and none that is in a nodule."""
+    likely = [candidate for candidate in below if candidate.probability >= FAINT_PROBABILITY]
+    places = [*(nodule.center_lps_mm for nodule in nodules), *(candidate.center_lps_mm for candidate in likely)]
+    diameters_mm = [*(nodule.diameter_mm for nodule in nodules), *(candidate.diameter_mm for candidate in likely)]
+    apart = without_duplicates([*(None for _ in nodules), *likely], places, [mm / 2 for mm in diameters_mm])
+    return tuple(candidate for candidate in apart if candidate is not None)[:MOST_FAINT]
 
 
 def _trace(

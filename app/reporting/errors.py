@@ -31,3 +31,9 @@ def no_nodules(kind: str) -> ResultUnavailable:
         code="no_nodules",
         values={"kind": kind},
     )
+
+
+class ExtraMissing(LungNoduleError):
+    """An optional package is not installed."""
+
+    default_code = "extra_missing"

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.api.job_desk import DeskDependency
 from app.api.job_schemas import ErasureReceipt, is_live
+from app.api.opened_scans import ScansDependency
 from app.api.problems import problem_responses, stored_problem_response
 from app.api.routes.jobs import POLL_AFTER_S
 from app.api.schemas import AnalysisResult
@@ -42,12 +43,13 @@ async def show_result(job_id: str, request: Request, desk: DeskDependency) -> Re
 
 
 @router.delete("/v1/jobs/{job_id}/data", summary="Erase scan and result", responses=problem_responses(404, 503))
-async def erase_job(job_id: str, request: Request, desk: DeskDependency) -> ErasureReceipt:
+async def erase_job(job_id: str, request: Request, desk: DeskDependency, scans: ScansDependency) -> ErasureReceipt:
     """Remove all that was stored for a job, and look whether anything is left.
 
     A live job is cancelled first. Afterwards the job is answered 410. Erasing again is allowed and finds nothing.
     """
     receipt = await desk.run(desk.jobs.eraser.erase, job_id, desk.who(request), "request")
+    scans.forget(job_id)
     fields = {**asdict(receipt), "erased_at": datetime.fromtimestamp(receipt.erased_at, UTC)}
     return ErasureReceipt.model_validate(fields)
 
