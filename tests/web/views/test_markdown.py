@@ -77,8 +77,9 @@ def test_what_cards_use_becomes_elements(tab: Page, shell: str, text: str, made:
 def test_what_could_be_markup_stays_text(tab: Page, shell: str, text: str):
     html(tab, shell, text)
     found = tab.evaluate(
-        """() => [...document.querySelectorAll("#view *")].map((element) => [element.localName,
-             element.getAttribute("href"), element.getAttributeNames().filter((name) => name.startsWith("on")).length])"""
+        """() => [...document.querySelectorAll("#view *")].map((element) => [
+             element.localName, element.getAttribute("href"),
+             element.getAttributeNames().filter((name) => name.startsWith("on")).length])"""
     )
     assert {name for name, _, _ in found} <= HARMLESS
     assert all(href is None or href.startswith("#/") for _, href, _ in found)

@@ -1,4 +1,4 @@
-"""The page for the person who was scanned: plain words, nothing that frightens or promises, no figure they cannot use."""
+"""The page for the person who was scanned: plain words that neither frighten nor promise, no probabilities."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.web.views.worlds import JOB, NODULES_LPS_MM, answers
 
 FORBIDDEN = re.compile(
     r"cancer|malign|benign|tumou?r|carcinom|metasta|probab|likel|risk|sensitiv|threshold|score|lung-?rads|fleischner|brock|"
-    r"nelson|\bsuspic|healthy|normal|all clear|nothing to worry|don.t worry|do not worry|harmless|safe|certain|guarantee|"
-    r"dangerous|serious|death|\d\s?%|\bper ?cent",
+    r"nelson|\bsuspic|healthy|normal|all clear|nothing to worry|don.t worry|do not worry|harmless|safe|certain|"
+    r"guarantee|dangerous|serious|death|\d\s?%|\bper ?cent",
     re.IGNORECASE,
 )
 

@@ -54,7 +54,6 @@ def scene_glb(nodules: Nodules | None = None) -> bytes:
 def result(nodules: Nodules | None = None) -> dict[str, Any]:
     """The example of the API's documentation with these nodules."""
     answer: dict[str, Any] = json.loads(EXAMPLE.read_text(encoding="utf-8"))
-    pattern = answer["nodules"][0]
     answer["nodules"] = [
         nodule_like(answer["nodules"][0], name, center, diameter)
         for name, (center, diameter) in (NODULES_LPS_MM if nodules is None else nodules).items()

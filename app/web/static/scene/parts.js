@@ -18,7 +18,7 @@ export const noduleColor = (number) => NODULE_COLORS[number % NODULE_COLORS.leng
 /** [{part, group: "lung" | "airways" | "nodule", nodule, color}] for the parts of a GLB and the nodules of the result. */
 export function identified(parts, nodules) {
   return parts.flatMap((part) => {
-    const number = nodules.findIndex(({ id }) => part.name === id || part.name === `nodule-${id}`);
+    const number = nodules.findIndex(({ id }) => part.extras?.id === id || part.name === id || part.name === `nodule-${id}`);
     if (number >= 0) return [{ part, group: "nodule", nodule: nodules[number].id, color: noduleColor(number) }];
     const group = part.name.startsWith("lung") ? "lung" : part.name.startsWith("airways") ? "airways" : null;
     return group ? [{ part, group, nodule: null, color: ORGAN_COLORS[group] }] : [];

@@ -1,0 +1,71 @@
+"""The views on the real service: a phantom with three nodules, analysed by the tiny model."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.request import Request, urlopen
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from app.cli.client import multipart
+from tests.api.analysed import reading_phantom, zipped_series
+from tests.web.views.worlds import SHOTS, gltf_from_lps
+
+
+@pytest.fixture(scope="module")
+def analysed(workspace_service: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """Id and result of a job of the service."""
+    folder = tmp_path_factory.mktemp("scan")
+    packed = folder / "scan.zip"
+    packed.write_bytes(zipped_series(reading_phantom().volume, folder / "slices"))
+    headers, body = multipart([packed])
+    with urlopen(Request(f"{workspace_service}/v1/jobs", b"".join(body), headers), timeout=60) as sent:
+        job = json.load(sent)["id"]
+    with urlopen(f"{workspace_service}/v1/jobs/{job}/events", timeout=240) as events:
+        events.read()
+    with urlopen(f"{workspace_service}/v1/jobs/{job}/result", timeout=60) as answer:
+        return job, json.load(answer)
+
+
+def test_the_service_scene_is_drawn_with_each_nodule_where_the_answer_says(
+    page: Page, workspace_service: str, analysed: tuple[str, dict[str, Any]]
+):
+    job, result = analysed
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{workspace_service}/workspace/#/jobs/{job}/3d")
+    page.wait_for_selector(".scene-label:not([hidden])", state="attached", timeout=60_000)
+    expect(page.locator(".scene-label:not([hidden])")).to_have_count(len(result["nodules"]))
+    parts = page.evaluate(
+        """async ([name, address]) => {
+          const { readGlb } = await import(name);
+          const parts = readGlb(await (await fetch(address)).arrayBuffer());
+          return parts.map(({ name, extras, min, max }) => ({ name, extras, min, max }));
+        }""",
+        [f"{workspace_service}/workspace/static/scene/glb.js", f"{workspace_service}/v1/jobs/{job}/scene.glb"],
+    )
+    assert {"lung-left", "lung-right"} < {part["name"] for part in parts}
+    by_id = {part["extras"]["id"]: part for part in parts if part["name"].startswith("nodule-")}
+    assert len(by_id) == len(result["nodules"]) == 3
+    for nodule in result["nodules"]:
+        part = by_id[nodule["id"]]
+        middle = (np.array(part["min"]) + np.array(part["max"])) / 2
+        distance_mm = 1000 * np.linalg.norm(middle - gltf_from_lps(nodule["center_lps_mm"]))
+        assert distance_mm < nodule["diameter_mm"] / 2
+    right = next(part for part in parts if part["name"] == "lung-right")
+    assert right["min"][0] + right["max"][0] > 0, "the patient's right is +x"
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / "scene-of-the-service.png")
+    assert [url for url in asked if not url.startswith((f"{workspace_service}/", "data:", "blob:"))] == []
+
+
+def test_the_page_for_the_patient_stands_on_the_services_answer(
+    page: Page, workspace_service: str, analysed: tuple[str, dict[str, Any]]
+):
+    job, result = analysed
+    page.goto(f"{workspace_service}/workspace/#/jobs/{job}/patient")
+    expect(page.locator(".patient-marks li")).to_have_count(len(result["nodules"]))
+    expect(page.locator(".patient-picture")).to_be_visible(timeout=60_000)
