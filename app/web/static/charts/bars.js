@@ -7,12 +7,12 @@ const MOST_LABELS = 10;
 
 /**
  * @param {{title: string, labels: string[], series: {name: string, values: (number | null)[]}[], xLabel: string,
- *   yLabel: string, tableLabel: string, note?: string, grouped?: boolean}} given
+ *   yLabel: string, tableLabel: string, note?: string, grouped?: boolean, whole?: boolean}} given
  */
-export function barChart({ title, labels, series, xLabel, yLabel, tableLabel, note, grouped }) {
+export function barChart({ title, labels, series, xLabel, yLabel, tableLabel, note, grouped, whole }) {
   const together = grouped ? Math.max : (...values) => values.reduce((sum, value) => sum + value, 0);
   const totals = labels.map((_, k) => together(0, ...series.map(({ values }) => values[k] ?? 0)));
-  const ys = ticks(0, Math.max(...totals, 1e-9), 4);
+  const ys = ticks(0, Math.max(...totals, whole ? 1 : 1e-9), 4, whole);
   const y = scale(0, ys.at(-1), PLOT.bottom, PLOT.top);
   const slot = (PLOT.right - PLOT.left) / Math.max(labels.length, 1);
   const every = Math.ceil(labels.length / MOST_LABELS);

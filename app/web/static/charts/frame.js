@@ -11,12 +11,13 @@ export const COLORS = ["#0a84c6", "#d55e00", "#009e73", "#b0578d", "#a97400", "#
 
 let serial = 0;
 
-/** Round numbers from 0 (or `from`) to at least `to`, about `wanted` of them. */
-export function ticks(from, to, wanted = 5) {
+/** Round numbers from `from` to at least `to`, about `wanted` of them; whole ones where things are counted. */
+export function ticks(from, to, wanted = 5, whole = false) {
   const span = to - from || 1;
   const rough = span / wanted;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
+  const round = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
+  const step = whole ? Math.max(1, Math.round(round)) : round;
   const count = Math.ceil((to - from) / step - 1e-9);
   return Array.from({ length: Math.max(count, 1) + 1 }, (_, k) => Number((from + k * step).toPrecision(12)));
 }
@@ -33,7 +34,7 @@ export function figure(value) {
 export function axes({ xs, ys, y, xLabel, yLabel }) {
   const line = (x1, y1, x2, y2, soft) =>
     makeSvg("line", { x1, y1, x2, y2, stroke: "currentColor", "stroke-opacity": soft ? 0.18 : 0.7 });
-  const text = (content, attributes) => makeSvg("text", { fill: "currentColor", "font-size": 12, ...attributes }, content);
+  const text = (content, attributes) => makeSvg("text", { fill: "currentColor", "font-size": 13, ...attributes }, content);
   return makeSvg(
     "g",
     {},
@@ -75,8 +76,8 @@ export function marker(number, x, y, size = 5, color = undefined) {
 }
 
 /** The whole: caption, picture, legend, and the table behind a summary. rows[0] of the table are its headings. */
-export function chart({ title, svg, legend, headings, rows, tableLabel, note }) {
-  const picture = makeSvg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title, class: "chart-picture" }, svg);
+export function chart({ title, svg, legend, headings, rows, tableLabel, note, height = HEIGHT }) {
+  const picture = makeSvg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": title, class: "chart-picture" }, svg);
   const keys = (legend ?? []).map(({ name, swatch }) =>
     make("li", {}, makeSvg("svg", { width: 18, height: 18, viewBox: "0 0 18 18", "aria-hidden": "true" }, swatch), name),
   );

@@ -2,7 +2,8 @@
 
 import { barChart } from "../charts/bars.js";
 import { figure } from "../charts/frame.js";
-import { filledIn, make, sheet, table } from "../make.js";
+import { rowChart } from "../charts/rows.js";
+import { filledIn, make, sheet } from "../make.js";
 
 const EVERY_MS = 15_000;
 const SPANS = [7, 30, 90];
@@ -10,7 +11,7 @@ const GIB = 2 ** 30;
 
 export async function mount(root, { api, strings, announce }) {
   const words = strings.dashboard;
-  const ground = await sheet(root, words.title, "charts.css");
+  const ground = await sheet(root, words.title, "charts.css", "dashboard.css");
   const state = { days: 30, shown: "" };
   const span = make("select", { id: "dashboard-days", change: () => refresh(Object.assign(state, { days: Number(span.value) }) && true) }, SPANS.map((days) => make("option", { value: days, selected: days === state.days }, filledIn(words.days, { days }))));
   const status = make("p", { role: "status", class: "sheet-soft" }, words.loading);
@@ -48,7 +49,8 @@ function show(content, told, words, state) {
   const titleOf = (details) => details.closest("figure").querySelector("figcaption").textContent;
   const open = new Set([...content.querySelectorAll("details[open]")].map(titleOf));
   content.replaceChildren(
-    make("div", { class: "dashboard-facts" }, facts(told, words)),
+    make("h2", {}, words.now),
+    facts(told, words),
     make("div", { class: "chart-row" }, throughput(told.jobs, words), stages(told.stages_s, words), refusals(told.refusals, words), models(told.models, words), findings(told.findings, words)),
   );
   for (const details of content.querySelectorAll("details")) details.open = open.has(titleOf(details));
@@ -63,7 +65,7 @@ function facts({ jobs, workers, queue, disk, findings: found }, words) {
     ...listed("queue", queue, words),
     ...listed("disk", disk, words),
   ];
-  return make("div", { class: "sheet-wide", tabindex: 0, role: "region", "aria-label": words.now }, table(words.now, words.nowHeadings, rows));
+  return make("dl", { class: "dashboard-facts" }, rows.map(([label, value]) => make("div", {}, make("dt", {}, label), make("dd", {}, value))));
 }
 
 /** [label, figure] for each number of a group; lists of numbers are left to the charts. */
@@ -88,6 +90,7 @@ function throughput({ per_day: days }, words) {
     labels: days.map(({ day }) => day.slice(5)),
     series: (used.length ? used : states).map((name) => ({ name: words.facts[name] ?? name, values: days.map((day) => day[name] ?? 0) })),
     tableLabel: words.asTable,
+    whole: true,
   });
 }
 
@@ -109,11 +112,11 @@ function stages(given, words) {
 
 function refusals(given, words) {
   const codes = Object.keys(given).sort((a, b) => given[b] - given[a]);
-  return counted(words.refusals, codes, codes.map((code) => given[code]), words);
+  return named(words.refusals, codes, codes.map((code) => given[code]), words);
 }
 
 function models(given, words) {
-  return counted(words.models, given.map((one) => one.model ?? `${one.name}:${one.version}`), given.map(({ n }) => n), words);
+  return named(words.models, given.map((one) => one.model ?? `${one.name}:${one.version}`), given.map(({ n }) => n), words);
 }
 
 function findings(found, words) {
@@ -126,5 +129,9 @@ function findings(found, words) {
   ];
 }
 
+const remark = (values, words) => (values.length ? undefined : words.nothing);
+
 const counted = (given, labels, values, words) =>
-  barChart({ ...given, labels, series: [{ name: given.yLabel, values }], tableLabel: words.asTable, note: values.length ? undefined : words.nothing });
+  barChart({ ...given, labels, series: [{ name: given.yLabel, values }], tableLabel: words.asTable, note: remark(values, words), whole: true });
+
+const named = (given, labels, values, words) => rowChart({ ...given, labels, values, tableLabel: words.asTable, note: remark(values, words) });

@@ -30,9 +30,9 @@ export async function mount(root, { api, strings, params }) {
     make("p", { class: "patient-notice" }, review?.finished ? words.noticeChecked : words.notice),
     section(words.looked.title, words.looked.text.map((text) => make("p", {}, filledIn(text, { slices: result.series.shape_zyx[0] })))),
     section(words.found.title, found(told, strings)),
-    make("section", { class: "patient-picture", hidden: true }, make("h2", {}, words.picture.title), make("p", {}, words.picture.text), stage),
+    make("section", { class: "patient-picture", hidden: true }, make("h2", {}, told.length ? words.picture.title : words.picture.titleNone), make("p", {}, told.length ? `${words.picture.text} ${words.picture.letters}` : words.picture.text), stage),
     section(words.means.title, make("ul", {}, (told.length ? words.means.some : words.means.none).map((text) => make("li", {}, text)))),
-    section(words.ask.title, words.ask.text.map((text) => make("p", {}, text)), make("ul", {}, words.ask.questions.map((text) => make("li", {}, text)))),
+    section(words.ask.title, words.ask.text.map((text) => make("p", {}, text)), make("p", {}, words.ask.lead), make("ul", {}, words.ask.questions.map((text) => make("li", {}, text)))),
     make("p", { class: "patient-notice" }, words.end),
   );
   return picture(stage, api, params.job, told, result, strings);
