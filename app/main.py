@@ -35,6 +35,7 @@ from app.api.routes import (
     job_nodules,
     job_pacs,
     job_results,
+    job_review,
     job_scene,
     job_volume,
     jobs,
@@ -137,7 +138,7 @@ def create_app(
         app.add_exception_handler(error, problem_response)
     for resource in (
         predict, risk, jobs, batches, job_results, job_documents, job_events, explanations, job_pacs, dicom_web, models,
-        job_volume, job_nodules, job_scene,
+        job_volume, job_nodules, job_scene, job_review,
         capabilities, health,
     ):  # fmt: skip
         app.include_router(resource.router)

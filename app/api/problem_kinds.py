@@ -13,6 +13,7 @@ from app.api.waiting_line import LineFull
 from app.imaging import errors
 from app.imaging.errors import LungNoduleError
 from app.jobs import records as jobs
+from app.jobs.reviews import NoReview, ReviewChanged
 from app.jobs.runner import JobTimeout
 from app.multipart import MalformedUpload
 from app.pacs.errors import PacsNotConfigured
@@ -139,6 +140,10 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
     jobs.JobErased: ProblemKind("gone", 410, "Erased", "Send the scan again if it is needed."),
     jobs.JobConflict: ProblemKind(
         "conflict", 409, "Not in this state of the job", "`values` name the state; GET the job to see how far it is."
+    ),
+    NoReview: ProblemKind("no_review", 404, "No review", "PUT one; `values` say how many revisions there are."),
+    ReviewChanged: ProblemKind(
+        "review_changed", 412, "Review is another", "GET the review, decide again, and send its ETag in If-Match."
     ),
     jobs.IdempotencyMismatch: ProblemKind(
         "idempotency_mismatch",

@@ -93,8 +93,17 @@ class FolderStore:
         StorageFull
             The disk has no room; nothing is left of the try.
         """
+        return self.keep_file(job_id, f"{attempt}-{uuid.uuid4().hex[:8]}-{_RESULT_FILE}", body)
+
+    def keep_file(self, job_id: str, name: str, body: bytes) -> StoredFile:
+        """Write a file beside the results, as durably.
+
+        Raises
+        ------
+        StorageFull
+            As `keep_result`.
+        """
         folder = self._results / job_id
-        name = f"{attempt}-{uuid.uuid4().hex[:8]}-{_RESULT_FILE}"
         with full_disk_refused():
             folder.mkdir(mode=0o700, exist_ok=True)
             _force(self._results)

@@ -6,7 +6,7 @@ attempt, so a worker that was taken for dead and comes back can change nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from app.jobs.records import (
     Withdrawn,
 )
 from app.jobs.rows import Row, Who, add_audit, add_event, add_notice, close_attempt, job_of, told
-from app.jobs.tables import attempts, jobs
+from app.jobs.tables import attempts, job_findings, jobs
 
 WAITING_STAGE = "wait"
 
@@ -105,9 +105,27 @@ class Ledger:
             add_event(connection, claim.job.id, at, "progress", {"stage": stage, "fraction": round(fraction, 3)})
 
     def succeed(
-        self, claim: Claim, result: StoredFile, stages_s: Mapping[str, float], answered_from: str | None = None
+        self,
+        claim: Claim,
+        result: StoredFile,
+        stages_s: Mapping[str, float],
+        answered_from: str | None = None,
+        figures: Sequence[Sequence[float]] | None = None,
     ) -> None:
         """The answer is stored.
+
+        Parameters
+        ----------
+        claim
+            To the attempt.
+        result
+            What was stored.
+        stages_s
+            Seconds by stage.
+        answered_from
+            The job whose answer this is a copy of.
+        figures
+            For the overview, see `app.jobs.overview.figures_of`; None for a copied answer, which is counted once.
 
         Raises
         ------
@@ -121,6 +139,10 @@ class Ledger:
                 stages_s=dict(stages_s), result_name=result.name, result_sha256=result.sha256, result_size=result.size,
                 answered_from=answered_from,
             )  # fmt: skip
+            if figures is not None:
+                connection.execute(
+                    sa.insert(job_findings).values(job_id=claim.job.id, at=at, nodules=[list(one) for one in figures])
+                )
             outcome = Outcome.ANSWERED if answered_from else Outcome.SUCCEEDED
             close_attempt(connection, claim.job.id, claim.attempt, at, outcome)
             self._finished(connection, claim.job.id, claim.job.order, at, State.SUCCEEDED)

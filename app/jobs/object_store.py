@@ -167,7 +167,10 @@ class ObjectStore:
 
     def keep_result(self, job_id: str, attempt: int, body: bytes) -> StoredFile:
         """Write a result as one object."""
-        name = f"{attempt}-{uuid.uuid4().hex[:8]}-result.json"
+        return self.keep_file(job_id, f"{attempt}-{uuid.uuid4().hex[:8]}-result.json", body)
+
+    def keep_file(self, job_id: str, name: str, body: bytes) -> StoredFile:
+        """Write one object beside the results."""
         self.bucket.put({f"results/{job_id}/{name}": body})
         return StoredFile(name, hashlib.sha256(body).hexdigest(), len(body))
 

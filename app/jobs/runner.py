@@ -16,6 +16,7 @@ from app.inference.findings import Findings, OnProgress, Progress
 from app.jobs.database import with_patience
 from app.jobs.intake import Intake
 from app.jobs.ledger import Claim, Ledger
+from app.jobs.overview import figures_of
 from app.jobs.queue import Ticket
 from app.jobs.records import DatabaseUnavailable, Order, Outcome, StoreDamaged, StoreUnavailable, Withdrawn
 from app.jobs.store import Store
@@ -146,7 +147,7 @@ class Runner:
         body = self.render(findings, context)
         result = with_patience(lambda: self.store.keep_result(job.id, claim.attempt, body))
         try:
-            with_patience(lambda: self.ledger.succeed(claim, result, stages_s))
+            with_patience(lambda: self.ledger.succeed(claim, result, stages_s, figures=figures_of(findings)))
         except Withdrawn:
             self.store.erase_result(job.id, result)
             raise

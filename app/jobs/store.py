@@ -104,6 +104,24 @@ class Store(Protocol):
             It is missing, or its sha256 is another.
         """
 
+    def keep_file(self, job_id: str, name: str, body: bytes) -> StoredFile:
+        """Write a file durably beside the results, with which it is erased; `result` reads it.
+
+        Parameters
+        ----------
+        job_id
+            Whose it is.
+        name
+            New, and nothing of the patient.
+        body
+            What to write.
+
+        Raises
+        ------
+        StorageFull
+            No room.
+        """
+
     def erase_scan(self, scan_id: str) -> Erased:
         """Remove a scan; nothing happens where it is gone."""
 

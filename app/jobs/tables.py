@@ -233,5 +233,26 @@ pacs_fetches = sa.Table(
     sa.Index("pacs_fetches_due", "source", "next_at"),
 )
 
-OF_A_JOB = (attempts, events, idempotency_keys, batch_jobs, outbox, pacs_returns)
+job_reviews = sa.Table(
+    "job_reviews",
+    metadata,
+    sa.Column("job_id", _ID, sa.ForeignKey("jobs.id"), primary_key=True),
+    sa.Column("revision", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.String(128), nullable=False),
+    sa.Column("sha256", _SHA256, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+)
+
+job_findings = sa.Table(
+    "job_findings",
+    metadata,
+    sa.Column("job_id", _ID, sa.ForeignKey("jobs.id"), primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    # For each nodule its diameter (mm), probability and malignancy probability: numbers for the dashboard.
+    sa.Column("nodules", sa.JSON, nullable=False),
+    sa.Index("job_findings_at", "at"),
+)
+
+OF_A_JOB = (attempts, events, idempotency_keys, batch_jobs, outbox, pacs_returns, job_reviews, job_findings)
 """Tables with rows that go when a job is erased. The audit trail stays: it holds nothing of the patient."""

@@ -55,6 +55,13 @@ MASS = Concept("MASS", PRIVATE, "Mass from attenuation")
 VOLUME_CHANGE = Concept("VOLUMECHANGE", PRIVATE, "Change of volume since the prior")
 DOUBLING_TIME = Concept("DOUBLINGTIME", PRIVATE, "Volume doubling time")
 LUNG_RADS = Concept("LUNGRADS2022", PRIVATE, "Lung-RADS v2022 category")
+DECISION = Concept("REVIEWDECISION", PRIVATE, "Decision of the reviewer")
+DECISIONS = {
+    "accepted": Concept("ACCEPTED", PRIVATE, "Accepted as a nodule"),
+    "rejected": Concept("REJECTED", PRIVATE, "Rejected: not a nodule"),
+    "undecided": Concept("UNDECIDED", PRIVATE, "Not decided"),
+    "added": Concept("ADDED", PRIVATE, "Added by the reviewer"),
+}
 SPICULATION = Concept("C28749", "NCIt", "Spiculation")
 SIGNS = {"calcification": Concept("C3672", "NCIt", "Calcification"), "fat": Concept("FAT", PRIVATE, "Fat")}
 SIZE = Concept("RDE1302", "RADELEMENT", "Size")

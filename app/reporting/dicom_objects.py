@@ -23,7 +23,7 @@ from app.reporting.reference_images import PATIENT_AND_STUDY
 
 MANUFACTURER = "lungnodule"
 """By it a PACS rule, and we, know our own objects."""
-SERIES_NUMBERS = {"sr": 9101, "seg": 9102, "gsps": 9103, "ko": 9104, "sc": 9105, "pdf": 9106}
+SERIES_NUMBERS = {"sr": 9101, "seg": 9102, "gsps": 9103, "ko": 9104, "sc": 9105, "pdf": 9106, "review": 9107}
 _IMPLEMENTATION_CLASS_UID = "2.25.172964826430275041262318471012385236143"
 
 
@@ -52,13 +52,13 @@ def equipment(material: Material) -> dict[str, Any]:
     }
 
 
-def finished(dataset: Dataset, material: Material, description: str) -> Dataset:
-    """Say who, when and what for in the words that all objects share; the times are those of the findings."""
+def finished(dataset: Dataset, material: Material, description: str, made_at: datetime | None = None) -> Dataset:
+    """Say who, when and what for in the words that all objects share; without a time, that of the findings."""
     reference = material.originals.image(0)
     for keyword in PATIENT_AND_STUDY:
         if keyword in reference:
             dataset[keyword] = deepcopy(reference[keyword])  # pydicom changes an element in place
-    local = _local(material.made_at, reference)
+    local = local_time(made_at or material.made_at, reference)
     date, time = local.strftime("%Y%m%d"), local.strftime("%H%M%S.%f")
     for prefix in ("Content", "Series", "InstanceCreation", "PresentationCreation"):
         if f"{prefix}Date" in dataset or prefix == "Series":
@@ -151,7 +151,7 @@ def _reference(material: Material, image: SliceIdentity) -> Dataset:
     return reference
 
 
-def _local(moment: datetime, reference: Dataset) -> datetime:
+def local_time(moment: datetime, reference: Dataset) -> datetime:
     """In the time zone that the images name, else in UTC: PS3.3 C.12.1.1.8 makes the offset count for all times."""
     offset = str(reference.get("TimezoneOffsetFromUTC", "") or "+0000")
     sign, hours, minutes = offset[0], offset[1:3], offset[3:5]

@@ -29,33 +29,31 @@ from app.reporting.segmentation import outlined
 
 _SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 _AI = codes.cid7162.ArtificialIntelligence
-_Group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations | sr.PlanarROIMeasurementsAndQualitativeEvaluations
-_QUALITATIVE = sr.CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
+Group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations | sr.PlanarROIMeasurementsAndQualitativeEvaluations
+QUALITATIVE = sr.CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
 
 
 def structured_report(material: Material) -> Dataset:
     """TID 1500 with one measurement group (TID 1411) for each nodule; preliminary and unverified."""
     findings = material.findings
-    segments = {nodule.id: (number, found) for number, (nodule, found) in enumerate(outlined(material), start=1)}
-    groups: list[_Group] = []
+    segments = segments_of(material)
+    groups: list[Group] = []
     for nodule in findings.nodules:
-        groups += [_group(material, nodule, *segments.get(nodule.id, (0, None))), *_box_group(material, nodule)]
-    boxes = [box for nodule in findings.nodules if (box := key_slice(nodule)) is not None]
-    keyed = distinct_images(material, boxes) if identities(material)[0].frame_number is None else []
+        groups += [nodule_group(material, nodule, *segments.get(nodule.id, (0, None))), *box_group(material, nodule)]
     report = sr.MeasurementReport(
-        observation_context=_observer(material),
+        observation_context=sr.ObservationContext(observer_device_context=model_observer(material)),
         # Of CID 100, which the template asks for; "CT Chest" is not in it.
         procedure_reported=codes.cid100.CTUnspecifiedBodyRegion,
-        imaging_measurements=groups or [_placeholder(material)],
+        imaging_measurements=groups or [placeholder_group(material)],
         title=codes.DCM.ImagingMeasurementReport,
-        referenced_images=keyed or None,
+        referenced_images=key_images(material) or None,
     )
     if not groups:
         # The library asks for a group; the standard does not, and there is none to report.
         report[0].ContentSequence.pop()
     report[0].ContentSequence.append(_remarks(material))
     dataset = sr.Comprehensive3DSR(
-        evidence=[*evidence(material), *_segmentation_object(material, segments)],
+        evidence=[*evidence(material), *segmentation_evidence(material, segments)],
         content=report[0],
         is_complete=True,
         is_final=False,
@@ -65,11 +63,24 @@ def structured_report(material: Material) -> Dataset:
     return finished(dataset, material, "AI nodule measurements")
 
 
-def _placeholder(material: Material) -> sr.MeasurementsAndQualitativeEvaluations:
+def segments_of(material: Material) -> dict[str, tuple[int, Voxels]]:
+    """Number of the segment and its voxels, by nodule."""
+    return {nodule.id: (number, found) for number, (nodule, found) in enumerate(outlined(material), start=1)}
+
+
+def key_images(material: Material) -> list[Dataset]:
+    """For the image library; none of an Enhanced object."""
+    boxes = [box for nodule in material.findings.nodules if (box := key_slice(nodule)) is not None]
+    return distinct_images(material, boxes) if identities(material)[0].frame_number is None else []
+
+
+def placeholder_group(material: Material) -> sr.MeasurementsAndQualitativeEvaluations:
+    """For the library, which asks for a group where there is none; it is taken out again."""
     return sr.MeasurementsAndQualitativeEvaluations(sr.TrackingIdentifier(material.uid("none"), "none"))
 
 
-def _observer(material: Material) -> sr.ObservationContext:
+def model_observer(material: Material) -> sr.ObserverContext:
+    """The model, as the device that observed."""
     model = material.findings.model
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=derived_uid("device", model.sha256),
@@ -78,8 +89,7 @@ def _observer(material: Material) -> sr.ObservationContext:
         model_name=f"{model.name} {model.version}",
         serial_number=model.sha256,
     )
-    context = sr.ObserverContext(codes.DCM.Device, device)
-    return sr.ObservationContext(observer_device_context=context)
+    return sr.ObserverContext(codes.DCM.Device, device)
 
 
 def _algorithm(material: Material, *parameters: str) -> sr.AlgorithmIdentification:
@@ -93,14 +103,36 @@ def _algorithm(material: Material, *parameters: str) -> sr.AlgorithmIdentificati
     )
 
 
-def _group(
-    material: Material, nodule: Nodule, segment: int, voxels: Voxels | None
+def nodule_group(
+    material: Material,
+    nodule: Nodule,
+    segment: int,
+    voxels: Voxels | None,
+    decision: sr.QualitativeEvaluation | None = None,
+    *,
+    measured: bool = True,
 ) -> sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
-    """TID 1411; where a nodule has no outline, its boxes are the region."""
+    """TID 1411; where a nodule has no outline, its boxes are the region.
+
+    Parameters
+    ----------
+    material
+        What the report is made of.
+    nodule
+        Of its findings.
+    segment, voxels
+        Of the nodule in the SEG; None where it has no outline.
+    decision
+        Of a person, where there is one.
+    measured
+        Whether to say what the model said of it.
+    """
+    measurements = [_measurement(material, quantity) for quantity in _quantities(material, nodule)]
+    qualities = [*([decision] if decision else []), *(_qualities(material, nodule) if measured else [])]
     region = (
         {"referenced_segment": _referenced_segment(material, segment, voxels)}
         if voxels is not None
-        else {"referenced_regions": [_region(material, box) for box in nodule.slices]}
+        else {"referenced_regions": [box_region(material, box) for box in nodule.slices]}
     )
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(tracking_uid(material.findings, nodule), nodule.id),
@@ -108,8 +140,8 @@ def _group(
         finding_category=code(concepts.MORPHOLOGICALLY_ABNORMAL),
         finding_sites=[_site(nodule)],
         algorithm_id=_algorithm(material),
-        measurements=[_measurement(material, quantity) for quantity in _quantities(material, nodule)],
-        qualitative_evaluations=_qualities(material, nodule) or None,
+        measurements=measurements if measured else None,
+        qualitative_evaluations=qualities or None,
         **region,
     )
 
@@ -135,7 +167,7 @@ def _measurement(material: Material, quantity: Quantity) -> sr.Measurement:
     )
 
 
-def _box_group(material: Material, nodule: Nodule) -> list[sr.PlanarROIMeasurementsAndQualitativeEvaluations]:
+def box_group(material: Material, nodule: Nodule) -> list[sr.PlanarROIMeasurementsAndQualitativeEvaluations]:
     """TID 1410: the box on the key image, for readers that show no segmentation; the same nodule by its tracking UID.
 
     A group of its own, because TID 1411 takes a segment or regions and not both.
@@ -146,7 +178,7 @@ def _box_group(material: Material, nodule: Nodule) -> list[sr.PlanarROIMeasureme
     return [
         sr.PlanarROIMeasurementsAndQualitativeEvaluations(
             tracking_identifier=sr.TrackingIdentifier(tracking_uid(material.findings, nodule), nodule.id),
-            referenced_region=_region(material, box),
+            referenced_region=box_region(material, box),
             finding_type=code(concepts.NODULE),
             finding_category=code(concepts.MORPHOLOGICALLY_ABNORMAL),
             finding_sites=[_site(nodule)],
@@ -169,7 +201,8 @@ def _qualities(material: Material, nodule: Nodule) -> list[sr.QualitativeEvaluat
     return [sr.QualitativeEvaluation(code(name), code(value)) for name, value in told]
 
 
-def _region(material: Material, box: SliceBox) -> sr.ImageRegion:
+def box_region(material: Material, box: SliceBox) -> sr.ImageRegion:
+    """A box as a closed line on its image."""
     outline = np.array(corners_px(box))
     return sr.ImageRegion(sr.GraphicTypeValues.POLYLINE, outline, source_image(material, box))
 
@@ -185,7 +218,7 @@ def _referenced_segment(material: Material, segment: int, voxels: Voxels) -> sr.
     return sr.ReferencedSegment(_SEG, material.uid("instance", "seg"), segment, source_images=images)
 
 
-def _segmentation_object(material: Material, segments: dict[str, tuple[int, Voxels]]) -> list[Dataset]:
+def segmentation_evidence(material: Material, segments: dict[str, tuple[int, Voxels]]) -> list[Dataset]:
     """The SEG as evidence: what is referred to must be listed."""
     if not segments:
         return []
@@ -199,7 +232,7 @@ def _segmentation_object(material: Material, segments: dict[str, tuple[int, Voxe
 def _remarks(material: Material) -> Dataset:
     """What a person who reads the report must know, and whether there is a nodule at all."""
     findings = material.findings
-    container = sr.ContainerContentItem(_QUALITATIVE, relationship_type=sr.RelationshipTypeValues.CONTAINS)
+    container = sr.ContainerContentItem(QUALITATIVE, relationship_type=sr.RelationshipTypeValues.CONTAINS)
     container.ContentSequence = sr.ContentSequence()
     if not findings.nodules:
         container.ContentSequence.append(
