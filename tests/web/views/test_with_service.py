@@ -69,3 +69,31 @@ def test_the_page_for_the_patient_stands_on_the_services_answer(
     page.goto(f"{workspace_service}/workspace/#/jobs/{job}/patient")
     expect(page.locator(".patient-marks li")).to_have_count(len(result["nodules"]))
     expect(page.locator(".patient-picture")).to_be_visible(timeout=60_000)
+
+
+def test_the_dashboard_shows_the_numbers_that_the_service_gives(
+    page: Page, workspace_service: str, analysed: tuple[str, dict[str, Any]]
+):
+    _, result = analysed
+    with page.expect_response("**/v1/dashboard?days=30") as answered:
+        page.goto(f"{workspace_service}/workspace/#/dashboard")
+    told = answered.value.json()
+    assert answered.value.status == 200, told
+    assert told["findings"]["scans"] >= 1
+    facts = page.locator(".dashboard-facts > div")
+    for label, value in (
+        ("Jobs: succeeded", told["jobs"]["by_state"]["succeeded"]),
+        ("Scans with an answer", told["findings"]["scans"]),
+        ("Workers: alive", told["workers"]["alive"]),
+    ):
+        expect(facts.filter(has=page.get_by_text(label, exact=True)).locator("dd")).to_have_text(str(value))
+    stages = page.locator("figure.chart", has=page.locator("figcaption", has_text="Seconds in each stage"))
+    stages.get_by_text("The same as a table").click()
+    expect(stages.locator("tbody tr")).to_have_count(len(told["stages_s"]))
+    expect(stages.locator("tbody tr").filter(has_text="Detect")).to_contain_text(
+        f"{told['stages_s']['detect']['median']:.3g}"
+    )
+    sizes = page.locator("figure.chart", has=page.locator("figcaption", has_text="Diameters"))
+    sizes.get_by_text("The same as a table").click()
+    shown = sum(int(count) for count in sizes.locator("tbody td").all_inner_texts())
+    assert shown == sum(told["findings"]["diameter_mm_histogram"]["counts"]) >= len(result["nodules"])

@@ -8,6 +8,7 @@ import { filledIn, make, sheet } from "../make.js";
 const EVERY_MS = 15_000;
 const SPANS = [7, 30, 90];
 const GIB = 2 ** 30;
+const MOST_NODULES = 20; // the service counts this many and more together
 
 export async function mount(root, { api, strings, announce }) {
   const words = strings.dashboard;
@@ -121,7 +122,7 @@ function models(given, words) {
 
 function findings(found, words) {
   return [
-    counted(words.perScan, found.nodules_per_scan.map((_, k) => String(k)), found.nodules_per_scan, words),
+    counted(words.perScan, found.nodules_per_scan.map((_, k) => (k < MOST_NODULES ? String(k) : filledIn(words.orMore, { count: k }))), found.nodules_per_scan, words),
     ...["diameter_mm", "probability", "malignancy"].map((name) => {
       const { edges, counts } = found[`${name}_histogram`];
       return counted(words[name], counts.map((_, k) => `${figure(edges[k])}–${figure(edges[k + 1])}`), counts, words);
