@@ -27,6 +27,7 @@ from app.api.problems import problem_response
 from app.api.routes import (
     batches,
     capabilities,
+    dashboard,
     dicom_web,
     explanations,
     health,
@@ -34,11 +35,13 @@ from app.api.routes import (
     job_events,
     job_nodules,
     job_pacs,
+    job_prior,
     job_results,
     job_review,
     job_scene,
     job_volume,
     jobs,
+    model_documents,
     models,
     predict,
     risk,
@@ -138,7 +141,7 @@ def create_app(
         app.add_exception_handler(error, problem_response)
     for resource in (
         predict, risk, jobs, batches, job_results, job_documents, job_events, explanations, job_pacs, dicom_web, models,
-        job_volume, job_nodules, job_scene, job_review,
+        job_volume, job_nodules, job_scene, job_review, job_prior, dashboard, model_documents,
         capabilities, health,
     ):  # fmt: skip
         app.include_router(resource.router)

@@ -76,7 +76,7 @@ class Dashboard(BaseModel):
     workers: dict[str, int] = Field(description="`alive`: with a fresh heartbeat; `places`: jobs they can work on.")
     queue: dict[str, float] = Field(description="`waiting` jobs, `running` jobs, `oldest_waiting_s`.")
     disk: dict[str, int | None] = Field(
-        description="`scans_bytes` and `results_bytes` that are kept; `free_bytes` of the data folder, `temp_free_bytes`."
+        description="`scans_bytes` and `results_bytes` kept; `free_bytes` of the data folder, `temp_free_bytes`."
     )
 
 

@@ -38,7 +38,7 @@ class Overview:
     models: Mapping[str, int]
     """Answered jobs by ``name:version``."""
     nodules: Sequence[Sequence[NoduleFigures]]
-    """Of the newest analysed scans, each with its nodules. Answers that were copied from another job are not among them."""
+    """Of the newest analysed scans, each with its nodules; answers copied from another job are not among them."""
 
 
 def figures_of(findings: Findings) -> list[NoduleFigures]:
@@ -116,7 +116,7 @@ def _refusals(connection: sa.Connection, since: float) -> dict[str, int]:
         .order_by(sa.func.count().desc())
         .limit(_MOST_CODES)
     )
-    return {code: count for code, count in connection.execute(query)}
+    return _counted(connection, query)
 
 
 def _models(connection: sa.Connection, since: float) -> dict[str, int]:
@@ -127,7 +127,11 @@ def _models(connection: sa.Connection, since: float) -> dict[str, int]:
         .order_by(sa.func.count().desc())
         .limit(_MOST_CODES)
     )
-    return {model: count for model, count in connection.execute(query)}
+    return _counted(connection, query)
+
+
+def _counted(connection: sa.Connection, query: sa.Executable) -> dict[str, int]:
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _nodules(connection: sa.Connection, since: float) -> list[list[NoduleFigures]]:

@@ -49,6 +49,16 @@ class LoneNodule:
 
 
 @dataclass(frozen=True)
+class ToPrior:
+    """The affine nearest to the registration, for pictures that are scrolled together."""
+
+    affine: tuple[tuple[float, float, float, float], ...]
+    """Four rows; patient LPS mm of the current scan to those of the prior."""
+    residual_mm: float
+    """The distance from the registration that 90 % of the lung stay within."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The answer about two scans."""
 
@@ -66,6 +76,8 @@ class Comparison:
     notices: tuple[Notice, ...]
     missing: tuple[str, ...]
     rule: str = RULE
+    to_prior: ToPrior | None = None
+    """None without a registration, and in what was stored before it was kept."""
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from app.imaging.acceptance import Notice
+from app.imaging.affine_fit import nearest_affine
 from app.imaging.alignment import Alignment
 from app.imaging.alignment_check import check_alignment, why_unusable
 from app.imaging.errors import PriorMismatch
 from app.imaging.lung_registration import register_lungs
 from app.imaging.volume import FloatArray, Grid
 from app.inference.findings import Candidate, Findings, Nodule, Point, Trace
-from app.reporting.compared import Alone, ComparedFindings, Comparison, LoneNodule, NodulePair
+from app.reporting.compared import Alone, ComparedFindings, Comparison, LoneNodule, NodulePair, ToPrior
 from app.reporting.nodule_matching import Placed, match_nodules
 from app.reporting.size_change import YEAR_DAYS, PriorStatus, Size, size_change
+
+_EVERY_VOXEL = 29
+"""Of the lungs, on voxels of 2.8 mm: some thousand points."""
 
 
 def with_comparison(current: Findings, prior: Findings, *, threads: int = 2) -> ComparedFindings:
@@ -84,7 +88,16 @@ def compare_aligned(
         statuses=_statuses(current, prior, pairs, only_current, days),
         notices=notices,
         missing=missing,
+        to_prior=_to_prior(current, alignment) if failure is None else None,
     )
+
+
+def _to_prior(current: Findings, alignment: Alignment) -> ToPrior:
+    """Fitted where the lungs are."""
+    lungs = current.trace.chest.lungs if current.trace else None
+    inside = None if lungs is None else lungs.grid.to_patient(np.argwhere(lungs.labels)[::_EVERY_VOXEL])
+    affine, residual_mm = nearest_affine(alignment.mapping, inside)
+    return ToPrior(tuple((a, b, c, d) for a, b, c, d in affine.tolist()), residual_mm)
 
 
 def _trace(findings: Findings) -> Trace:

@@ -134,20 +134,29 @@ def _listed(models: Models) -> ModelList:
 
 
 def _shown(models: Models, name: str, version: str) -> ModelDetails:
-    model = _found(models, name, version)
+    model = found_model(models, name, version)
     return ModelDetails(**_summary(models, model, models.active()).model_dump(), manifest=model.manifest)
 
 
 def _activated(models: Models, name: str, version: str, who: Who) -> Activated:
     try:
-        model = _found(models, name, version)
+        model = found_model(models, name, version)
         before = models.activate(model, who)
     except ModelError as error:
         raise ActivationRefused(error.message, code=error.code, values=error.values) from error
     return Activated(model=_summary(models, model, model.identity), previous=called([before])[0])
 
 
-def _found(models: Models, name: str, version: str) -> KnownModel:
+def found_model(models: Models, name: str, version: str) -> KnownModel:
+    """A model of the store; blocks.
+
+    Raises
+    ------
+    NotFound
+        ``unknown_model``, with the names there are.
+    ModelError
+        Its folder cannot be used.
+    """
     try:
         return models.registry.find(name, version)
     except ModelError as error:
