@@ -120,8 +120,13 @@ def prior_answers(days: int | None = 120) -> dict[str, Any]:
         f"jobs/{JOB}/result": answer,
         f"jobs/{JOB}/prior": {
             "job_id": PRIOR_JOB,
+            "available": True,
+            "days_between": days,
+            "residual_mm": 0.7,
             "current_to_prior_lps": prior_from_current().tolist(),
             "matches": [],
+            "only_current": [],
+            "only_prior": [],
         },
     }
     for job, scan in scans.items():

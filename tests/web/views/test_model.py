@@ -9,25 +9,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from app.api.model_documents import froc_of
+from app.inference.manifest import load_manifest
 from tests.web.views.worlds import EXAMPLE
 
 FOLDER = EXAMPLE.parents[3] / "model_store/lungnodule/0.2.0"
 PATH = "models/lungnodule/0.2.0"
 PICTURE = (FOLDER / "reports/activations.png").read_bytes()
-
-
-def froc_of(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The points of the copies of held-out lungs, as the service takes them from the metrics."""
-    stem, tail = "detection_sensitivity_at_", "_fp_per_scan"
-    found = [m for m in manifest["metrics"] if m["name"].startswith(stem) and m["name"].endswith(tail)]
-    data = found[0]["data"]
-    points = [
-        {"fp_per_scan": float(m["name"][len(stem) : -len(tail)]), "sensitivity": m["value"], "ci95": m["ci95"]}
-        for m in found
-        if m["data"] == data
-    ]
-    cpm = next(m["value"] for m in manifest["metrics"] if m["name"] == "detection_cpm")
-    return {"points": points, "cpm": cpm, "data": data, "n": found[0]["n"]}
 
 
 @pytest.fixture
@@ -41,7 +29,7 @@ def given() -> dict[str, Any]:
     return {
         PATH: {**identity, "intended_use": manifest["intended_use"], "manifest": manifest},
         f"{PATH}/card": (FOLDER / "MODEL_CARD.md").read_text(),
-        f"{PATH}/froc": froc_of(manifest),
+        f"{PATH}/froc": froc_of(load_manifest(FOLDER)).model_dump(mode="json"),
         f"{PATH}/reports": {"reports": reports},
         f"{PATH}/reports/activations.png": (PICTURE, {"content-type": "image/png"}),
     }

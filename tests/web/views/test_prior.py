@@ -159,6 +159,27 @@ def test_without_a_stored_prior_the_figures_are_there(visit):
     expect(page.get_by_role("row").filter(has_text="nodule-1").first).to_contain_text("9.0 → 13.0")
 
 
+def test_an_erased_prior_is_named_and_the_figures_are_there(visit):
+    given = prior_answers()
+    given[f"jobs/{JOB}/prior"]["available"] = False
+    page = visit(f"jobs/{JOB}/prior", given)
+    expect(page.get_by_role("alert")).to_contain_text("no longer stored")
+
+
+def test_scans_that_could_not_be_laid_over_each_other_scroll_alone(visit):
+    given = prior_answers()
+    given[f"jobs/{JOB}/prior"]["current_to_prior_lps"] = None
+    page = visit(f"jobs/{JOB}/prior", given)
+    prior = page.locator("canvas").nth(1)
+    expect(page.get_by_label("Scroll both together")).to_be_disabled()
+    expect(page.locator("main")).to_contain_text("each is scrolled alone")
+    before = shown(prior)
+    page.locator("canvas").nth(0).focus()
+    page.keyboard.press("PageDown")
+    shown(page.locator("canvas").nth(0))
+    assert shown(prior) == before
+
+
 def test_a_scan_without_comparison_says_so(visit):
     given = prior_answers()
     given[f"jobs/{JOB}/result"]["comparison"] = None

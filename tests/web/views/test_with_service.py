@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -13,6 +17,8 @@ from playwright.sync_api import Page, expect
 from app.cli.client import multipart
 from tests.api.analysed import reading_phantom, zipped_series
 from tests.web.views.worlds import SHOTS, gltf_from_lps
+
+GUIDE = (Path(__file__).resolve().parents[3] / "docs/workspace-3d.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +103,14 @@ def test_the_dashboard_shows_the_numbers_that_the_service_gives(
     sizes.get_by_text("The same as a table").click()
     shown = sum(int(count) for count in sizes.locator("tbody td").all_inner_texts())
     assert shown == sum(told["findings"]["diameter_mm_histogram"]["counts"]) >= len(result["nodules"])
+
+
+def test_the_command_of_the_guide_fetches_the_scene(
+    workspace_service: str, analysed: tuple[str, dict[str, Any]], tmp_path: Path
+):
+    (command,) = re.findall(r"<!-- run -->\n```bash\n(.*?)```", GUIDE, re.DOTALL)
+    text = command.replace("http://127.0.0.1:8000", workspace_service)
+    subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text], cwd=tmp_path, env=os.environ | {"ID": analysed[0]}, check=True
+    )
+    assert (tmp_path / "scene.glb").read_bytes().startswith(b"glTF")

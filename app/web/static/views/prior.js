@@ -39,6 +39,7 @@ export async function mount(root, { api, strings, params, announce }) {
   );
   try {
     link = await api.json(`v1/jobs/${params.job}/prior`);
+    if (!link.available) throw new Error(words.priorGone);
     const [now, before] = await Promise.all([params.job, link.job_id].map((job) => api.json(`v1/jobs/${job}/volume`)));
     const shown = sideBySide({ api, jobs: [params.job, link.job_id], volumes: [now, before], link, words, announce });
     viewers.append(...shown.elements);
@@ -75,9 +76,11 @@ function ringsOf(result, pairs) {
 }
 
 function sideBySide({ api, jobs, volumes, link, words, announce }) {
-  const priorFromCurrent = fromRows(link.current_to_prior_lps);
-  const currentFromPrior = invert(priorFromCurrent);
-  const linked = make("input", { type: "checkbox", id: "prior-linked", checked: true, change: () => linked.checked && follow(0) });
+  // Without a matrix the scans could not be laid over each other: each is scrolled alone.
+  const priorFromCurrent = link.current_to_prior_lps && fromRows(link.current_to_prior_lps);
+  const currentFromPrior = priorFromCurrent && invert(priorFromCurrent);
+  const canLink = Boolean(currentFromPrior);
+  const linked = make("input", { type: "checkbox", id: "prior-linked", checked: canLink, disabled: !canLink, change: () => linked.checked && follow(0) });
   const viewers = volumes.map((volume, number) =>
     createAxial({ api, job: jobs[number], volume, title: words.scans[number], words, onScroll: () => linked.checked && follow(number) }),
   );
@@ -102,9 +105,10 @@ function sideBySide({ api, jobs, volumes, link, words, announce }) {
   const windows = volumes[0].windows;
   const choice = make("select", { id: "prior-window", change: () => viewers.forEach((viewer) => viewer.setWindow(windows[choice.value])) }, windows.map(({ name }, number) => make("option", { value: number }, words.windows[name] ?? name)));
   const bar = make("div", { class: "prior-bar" }, make("label", { for: "prior-linked" }, linked, words.linked), make("label", { for: "prior-window" }, words.window), choice);
-  follow(0);
+  if (canLink) follow(0);
+  const held = canLink && typeof link.residual_mm === "number" ? filledIn(words.residual, { mm: link.residual_mm.toFixed(1) }) : canLink ? "" : words.notLinked;
   return {
-    elements: [bar, ...viewers.map(({ element }) => element)],
+    elements: [bar, make("p", { class: "sheet-soft" }, held), ...viewers.map(({ element }) => element)],
     setRings: (rings) => rings.forEach((own, number) => viewers[number].setRings(own)),
     jump,
     free: () => viewers.forEach((viewer) => viewer.free()),
