@@ -26,6 +26,10 @@ Object.assign(strings, {
     prior: "Beside the earlier scan",
     canvas: "3-D picture of lungs and nodules. Arrow keys turn it, with Shift they move it, plus and minus zoom, Home resets. The list of nodules says the same in words.",
     keys: "Drag or arrow keys: turn. Shift: move. Wheel, + and −: zoom. Click a nodule to choose it.",
+    keyList: {
+      title: "3-D picture",
+      keys: [["← ↑ → ↓", "Turn"], ["Shift ← ↑ → ↓", "Move"], ["+ −", "Zoom"], ["Home", "Reset"]],
+    },
     nodules: "Nodules",
     count: "{count} nodules, listed as in the result.",
     countOne: "1 nodule.",
@@ -143,6 +147,10 @@ Object.assign(strings, {
     window: "Window",
     windows: { lung: "Lung", mediastinum: "Mediastinum", bone: "Bone", wide: "Wide" },
     jumped: "Current scan: slice {now}. Earlier scan: slice {before}.",
+    keyList: {
+      title: "Slices",
+      keys: [["← ↑ → ↓", "One slice"], ["Page Up, Page Down", "Ten slices"], ["Home, End", "First, last slice"]],
+    },
     growth: {
       caption: "Nodules of both scans",
       headings: ["Nodule", "Diameter, mm", "Volume, mm³", "Change of volume (95 % interval)", "Doubling time", "By volume"],

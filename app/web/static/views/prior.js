@@ -7,8 +7,9 @@ import { daysBetween, growthCharts, growthTable, pairsOf, unmatched } from "../p
 import { fromRows, invert, transform } from "../scene/matrix.js";
 import { mark, noduleColor } from "../scene/parts.js";
 
-export async function mount(root, { api, strings, params, announce }) {
+export async function mount(root, { api, strings, params, announce, keys }) {
   const words = strings.priorPage;
+  keys?.([words.keyList]);
   const ground = await sheet(root, words.title, "charts.css", "prior.css");
   const wait = make("p", { role: "status" }, words.loading);
   ground.append(wait);

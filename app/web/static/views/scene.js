@@ -7,8 +7,9 @@ import { direction, whereabouts } from "../scene/words.js";
 import { createViewer } from "../scene/viewer.js";
 import { mark, noduleColor } from "../scene/parts.js";
 
-export async function mount(root, { api, strings, params, announce }) {
+export async function mount(root, { api, strings, params, announce, keys }) {
   const words = strings.scene;
+  keys?.([words.keyList]);
   const ground = await sheet(root, words.title, "scene.css");
   const wait = make("p", { role: "status" }, words.loading);
   ground.append(wait);
