@@ -31,11 +31,11 @@ export function stylesheet(name) {
   });
 }
 
-/** The empty ground of a view, once its styles are in force. */
+/** The ground of a view, once its styles are in force; put there before, so that a slow one never covers a later view. */
 export async function sheet(root, title, ...styles) {
-  await Promise.all(["sheet.css", ...styles].map(stylesheet));
   const ground = make("div", { class: "sheet" }, make("h1", {}, title));
   root.replaceChildren(ground);
+  await Promise.all(["sheet.css", ...styles].map(stylesheet));
   return ground;
 }
 

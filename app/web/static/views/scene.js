@@ -146,6 +146,7 @@ function webxrControls(viewer, stage, words) {
   const end = make("button", { type: "button", click: () => stop?.() }, words.ar.end);
   const sizes = [1, 2].map((size) => make("button", { type: "button", click: () => (factor = size) }, words.ar.sizes[size]));
   const overlay = make("div", { class: "scene-ar-overlay", hidden: true }, make("p", {}, words.ar.disclaimer), sizes, end);
+  overlay.addEventListener("beforexrselect", (event) => event.preventDefault()); // a button is no tap on the room
   stage.append(overlay);
   const onEnd = () => {
     [stop, overlay.hidden] = [null, true];
