@@ -26,6 +26,7 @@ from app.imaging.planes import Plane, PlaneName, planes_of
 from app.imaging.reading import read_ct
 from app.imaging.volume import CtVolume, DicomIdentity, FloatArray, Grid
 from app.jobs.records import DatabaseUnavailable, Job, JobErased, QueueFull, StoreDamaged, UnknownJob
+from app.jobs.rows import Who, add_audit
 from app.uploads import full_disk_refused
 
 _MOST_OPENING = 8
@@ -48,6 +49,8 @@ class OpenedScan:
         Lowest and highest value.
     made
         What was made of it and is asked for again, by name.
+    seen_by
+        Actors of the audit trail who were shown it since it was opened.
     """
 
     hu: NDArray[np.int16]
@@ -56,6 +59,7 @@ class OpenedScan:
     hu_range: tuple[int, int]
     path: Path
     made: dict[str, bytes] = field(default_factory=dict)
+    seen_by: set[str] = field(default_factory=set)
 
     @property
     def planes(self) -> dict[PlaneName, Plane]:
@@ -100,6 +104,15 @@ class OpenedScans:
     def job_ids(self) -> list[str]:
         """Whose scans are open."""
         return list(self._opened)
+
+    async def look(self, request: Request, job_id: str) -> OpenedScan:
+        """As `scan`, for somebody who is shown it: noted for the audit trail once for each opening and actor."""
+        _, scan = await self.scan(job_id)
+        who = self._desk.who(request)
+        if who.actor not in scan.seen_by:
+            scan.seen_by.add(who.actor)
+            await self._desk.run(_note_look, self._desk, who, job_id)
+        return scan
 
     async def scan(self, job_id: str) -> tuple[Job, OpenedScan]:
         """The job, and its scan, opened if need be; whoever asks meanwhile waits for the same opening.
@@ -212,6 +225,11 @@ async def opened_scans(desk: JobDesk, folder: Path) -> AsyncIterator[OpenedScans
         with suppress(asyncio.CancelledError):
             await sweeping
         await scans.close()
+
+
+def _note_look(desk: JobDesk, who: Who, job_id: str) -> None:
+    with desk.jobs.database.transaction() as connection:
+        add_audit(connection, desk.jobs.database.now(connection), who, "job.volume", job_id)
 
 
 def _opened(desk: JobDesk, job: Job, folder: Path) -> OpenedScan:

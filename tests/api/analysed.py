@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,13 @@ def zipped_series(volume: CtVolume, folder: Path, **written: Any) -> bytes:
         for path in paths:
             archive.write(path, path.name)
     return packed.getvalue()
+
+
+@cache
+def reading_scan() -> bytes:
+    """The phantom of `reading_phantom` as it is sent; made once for each process."""
+    with tempfile.TemporaryDirectory() as folder:
+        return zipped_series(reading_phantom().volume, Path(folder))
 
 
 def refused(answer: Any) -> tuple[int, str]:

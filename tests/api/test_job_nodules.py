@@ -13,7 +13,7 @@ from PIL import Image
 
 from app.imaging.planes import PLANES, PlaneName
 from app.reporting.bundle import unpack
-from tests.api.analysed import World, analysed_world, reading_phantom, refused, zipped_series
+from tests.api.analysed import World, analysed_world, reading_scan, refused
 from tests.tiny_model import write_tiny_model
 
 
@@ -27,8 +27,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def scan(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return zipped_series(reading_phantom().volume, tmp_path_factory.mktemp("scan"))
+def scan() -> bytes:
+    return reading_scan()
 
 
 @pytest.fixture(scope="module")

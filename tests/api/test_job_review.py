@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.jobs.tables import audit, job_reviews
-from tests.api.analysed import World, analysed_world, reading_phantom, refused, zipped_series
+from tests.api.analysed import World, analysed_world, reading_phantom, reading_scan, refused
 from tests.api.test_explanations import metaimage
 
 REVIEWER = "Lösch^Änne"
@@ -26,8 +26,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_model_store: Path) -> I
 
 
 @pytest.fixture(scope="module")
-def scan(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return zipped_series(reading_phantom().volume, tmp_path_factory.mktemp("scan"))
+def scan() -> bytes:
+    return reading_scan()
 
 
 @pytest.fixture

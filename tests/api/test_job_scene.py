@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.api.analysed import World, analysed_world, reading_phantom, refused, zipped_series
+from tests.api.analysed import World, analysed_world, reading_scan, refused
 from tests.reporting.gltf import nodes_of
 
 
@@ -21,8 +21,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_model_store: Path) -> I
 
 
 @pytest.fixture(scope="module")
-def done(world: World, tmp_path_factory: pytest.TempPathFactory) -> str:
-    job = world.job(zipped_series(reading_phantom().volume, tmp_path_factory.mktemp("scan")))
+def done(world: World) -> str:
+    job = world.job(reading_scan())
     world.work()
     return job
 

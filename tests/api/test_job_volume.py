@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from app.imaging.planes import PLANES, PlaneName
 from app.jobs.rows import Who
+from app.jobs.tables import audit
 from app.phantom.chest import PhantomCt
 from tests.api.analysed import World, analysed_world, reading_phantom, refused, zipped_series
 
@@ -101,6 +103,23 @@ def test_a_large_slab_is_packed_when_asked(world: World, job: str) -> None:
     assert int(packed.headers["content-length"]) < int(plain.headers["content-length"]) == 8 * 140 * 140
     assert packed.content == plain.content
     assert packed.headers["vary"] == "Accept-Encoding"
+
+
+@pytest.mark.parametrize(
+    ("asked", "packed"), [("gzip;q=0", False), ("br, gzip;q=0.5", True), ("identity, GZIP", True), ("xgzip", False)]
+)
+def test_a_client_may_refuse_the_packing(world: World, job: str, asked: str, packed: bool) -> None:
+    answer = world.client.get(f"/v1/jobs/{job}/volume/slab?count=8", headers={"accept-encoding": asked})
+    assert ("content-encoding" in answer.headers) is packed
+
+
+def test_a_look_is_noted_once_for_each_opening(world: World, scan: bytes) -> None:
+    job = world.job(scan, operating_point="sensitive")
+    for path in ("volume/slab", "volume", "volume/slab"):
+        world.get(job, path)
+    with world.jobs.database.reading() as connection:
+        query = sa.select(sa.func.count()).where(audit.c.job_id == job, audit.c.action == "job.volume")
+        assert connection.execute(query).scalar_one() == 1
 
 
 def test_outside_the_scan_there_is_no_value(world: World, job: str) -> None:

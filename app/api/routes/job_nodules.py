@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from app.api.answered import Answered, answered
 from app.api.job_desk import DeskDependency, JobDesk
@@ -46,6 +46,7 @@ async def show_outlines(job_id: str, desk: DeskDependency) -> Outlines:
 async def draw_thumbnail(
     job_id: str,
     nodule_id: str,
+    request: Request,
     desk: DeskDependency,
     scans: ScansDependency,
     plane: PlaneQuery = "axial",
@@ -56,7 +57,7 @@ async def draw_thumbnail(
     """Square, 2.5 diameters wide and at least 40 mm, grey, without a mark on it; black outside the scan."""
     found = await desk.run(answered, desk, job_id)
     nodule = found.nodule(nodule_id)
-    _, scan = await scans.scan(job_id)
+    scan = await scans.look(request, job_id)
     async with scans.cutting:
         picture = await desk.run(
             thumbnail_png, scan.hu, scan.planes[plane], nodule.center_lps_mm, nodule.diameter_mm, size,

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.errors import InvalidParameter
-from app.api.job_desk import DeskDependency, JobDesk
+from app.api.job_desk import DeskDependency
 from app.api.opened_scans import OpenedScan, ScansDependency
 from app.api.problems import problem_responses
 from app.api.volume_schemas import HuAtPoint, Volume, volume_answer
 from app.imaging.planes import Plane, PlaneName
 from app.imaging.slabs import Slab, Window, cut
-from app.jobs.rows import add_audit
 
 router = APIRouter(tags=["workspace"])
 
 MOST_SLAB_BYTES = 16 << 20
 _MOST_SLAB_VOXELS = 48 << 20
 _WORTH_PACKING = 64 << 10
+_GZIP = re.compile(r"(?:^|[\s,])gzip(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")
+"""Among the encodings that a client takes, and not by `q=0` among those it refuses."""
 _GZIP_LEVEL = 1
 """Higher levels take several times as long for a few per cent."""
 _REFUSALS = (404, 410, 413, 415, 422, 429, 500, 503)
@@ -44,14 +46,13 @@ _SLAB: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/v1/jobs/{job_id}/volume", summary="Geometry of the stored scan", responses=problem_responses(*_REFUSALS))
-async def show_volume(job_id: str, request: Request, desk: DeskDependency, scans: ScansDependency) -> Volume:
+async def show_volume(job_id: str, request: Request, scans: ScansDependency) -> Volume:
     """Planes with their matrices, slices as the PACS counts them, windows.
 
     The first request opens the scan, which takes a second or so for hundreds of slices. It may come before the job is
     done: then the slices are there when the answer is.
     """
-    _, scan = await scans.scan(job_id)
-    await desk.run(_note_look, desk, request, job_id)
+    scan = await scans.look(request, job_id)
     return volume_answer(job_id, scan)
 
 
@@ -75,10 +76,10 @@ async def cut_slab(
 
     Pixel (row, column) of the answer is (row * step, column * step) for the plane's matrix.
     """
-    _, scan = await scans.scan(job_id)
+    scan = await scans.look(request, job_id)
     slab = Slab(first, count, step, mip_mm)
     _refuse_slab(scan.planes[plane], slab)
-    packed = "gzip" in request.headers.get("accept-encoding", "").lower()
+    packed = _GZIP.search(request.headers.get("accept-encoding", "").lower()) is not None
     async with scans.cutting:
         body, shape = await desk.run(_slab_body, scan, plane, slab, Window(center, width), may_pack=packed)
     headers = {"x-slab-shape": ",".join(map(str, shape)), "vary": "Accept-Encoding"}
@@ -90,11 +91,12 @@ async def cut_slab(
 @router.get("/v1/jobs/{job_id}/volume/hu", summary="Value at a point", responses=problem_responses(*_REFUSALS))
 async def read_hu(
     job_id: str,
+    request: Request,
     scans: ScansDependency,
     lps: Annotated[str, Query(max_length=100, description="x,y,z in patient LPS mm.", examples=["12.5,-30.0,105.0"])],
 ) -> HuAtPoint:
     """Hounsfield units of the voxel that holds a point."""
-    _, scan = await scans.scan(job_id)
+    scan = await scans.look(request, job_id)
     index = scan.grid.to_index(_point(lps))
     if not scan.grid.contains_index(index):
         return HuAtPoint(hu=None, index_zyx=None)
@@ -143,9 +145,3 @@ def _point(lps: str) -> list[float]:
     if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
         raise InvalidParameter("A point is three numbers, x,y,z in patient LPS mm.", code="invalid_point")
     return numbers
-
-
-def _note_look(desk: JobDesk, request: Request, job_id: str) -> None:
-    database = desk.jobs.database
-    with database.transaction() as connection:
-        add_audit(connection, database.now(connection), desk.who(request), "job.volume", job_id)
