@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,19 +156,31 @@ def verdict(results: list[ActivationResult]) -> str:
 
 
 def write_activation_report(
-    patches: Patches, out: Path, docs: Path, budget: Budget, activations: Sequence[str] = tuple(ACTIVATIONS)
+    patches: Patches,
+    out: Path,
+    docs: Path,
+    budget: Budget,
+    activations: Sequence[str] = tuple(ACTIVATIONS),
+    *,
+    reports: Path | None = None,
 ) -> None:
-    """Write `activations.md`, `activations.csv` and `activations.png` into the folder of the documentation."""
-    docs.mkdir(parents=True, exist_ok=True)
+    """Write `activations.md` into the folder of the documentation, `activations.csv` and `activations.png` beside it.
+
+    With ``reports`` those two go there, e.g. into a model's folder of reports, and the text links to them.
+    """
+    reports = docs if reports is None else reports
+    for folder in (docs, reports):
+        folder.mkdir(parents=True, exist_ok=True)
     runs = read_runs(out, budget)
     try:
         results, n_pairs = summarise(patches, out, budget, activations)
     except NothingToCompare:
         (docs / "activations.md").write_text(_NOT_RUN.format(n_runs=len(runs)), encoding="utf-8")
         return
-    _write_csv(docs / "activations.csv", runs)
-    _write_plot(docs / "activations.png", results)
-    (docs / "activations.md").write_text(_text(results, n_pairs, patches, budget), encoding="utf-8")
+    _write_csv(reports / "activations.csv", runs)
+    _write_plot(reports / "activations.png", results)
+    to_reports = "" if reports == docs else f"{os.path.relpath(reports, docs)}/"
+    (docs / "activations.md").write_text(_text(results, n_pairs, patches, budget, to_reports), encoding="utf-8")
 
 
 def _bootstrap_areas(
@@ -222,7 +235,7 @@ def _write_plot(path: Path, results: list[ActivationResult]) -> None:
     figure.savefig(path, format="png", dpi=110, metadata={"Software": None})
 
 
-def _text(results: list[ActivationResult], n_pairs: int, patches: Patches, budget: Budget) -> str:
+def _text(results: list[ActivationResult], n_pairs: int, patches: Patches, budget: Budget, to_reports: str) -> str:
     complete = budget.seeds * budget.folds
     state = "complete" if n_pairs >= complete else f"unfinished: {n_pairs} of {complete} pairs of seed and fold"
     rows = [
@@ -248,11 +261,11 @@ activation. All activations start from the same weights and see the same batches
 |---|---|---|---|---|---|---|---|
 {table}
 
-![AUROC of each activation](activations.png)
+![AUROC of each activation]({to_reports}activations.png)
 
 AUROC is the mean over held-out folds and seeds. Intervals: {N_BOOTSTRAPS} resamples of the held-out patients, the same
 for every activation. p: paired t-test over the runs, corrected for overlapping training sets (Nadeau and Bengio 2003),
-then for the {len(results) - 1} comparisons (Holm). Every run is in [activations.csv](activations.csv).
+then for the {len(results) - 1} comparisons (Holm). Every run is in [activations.csv]({to_reports}activations.csv).
 
 What this cannot say: the budget is short and one learning rate serves all, so an activation that learns slowly
 or wants another rate is at a disadvantage; the network is small and has batch norm, which hides much of what tells

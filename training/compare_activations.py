@@ -2,7 +2,7 @@
 
 `python -m training.compare_activations run` trains what is still missing and appends one JSON line to
 ``OUT/runs.jsonl`` for each finished network, so it may be killed and started again; `... report` writes
-``docs/activations.md``, a table and a plot from whatever has finished.
+``docs/activations.md`` from whatever has finished, and a table and a plot into the reports of the model.
 
 Everything but the activation is equal: architecture, initialisation, batches, augmentation, steps, learning rate. Runs
 go through the activations before the next fold and seed, so an unfinished study compares equals.
@@ -269,7 +269,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=("run", "report"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("runs/activations"))
-    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where activations.md goes")
+    parser.add_argument(
+        "--reports", type=Path, default=Path("model_store/lungnodule/0.2.0/reports"), help="where table and plot go"
+    )
     parser.add_argument("--steps", type=int, default=Budget.steps)
     parser.add_argument("--seeds", type=int, default=Budget.seeds)
     parser.add_argument("--threads", type=int, default=1)
@@ -285,7 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Only here: training needs no matplotlib.
     from training.activation_report import write_activation_report  # noqa: PLC0415
 
-    write_activation_report(patches, args.out, args.docs, budget)
+    write_activation_report(patches, args.out, args.docs, budget, reports=args.reports)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import stat
 from dataclasses import dataclass
@@ -21,8 +22,12 @@ MEDIA_TYPES = {
     ".jpg": "image/jpeg",
     ".svg": "image/svg+xml",
     ".pdf": "application/pdf",
+    ".html": "text/html; charset=utf-8",
 }
-"""What is shown of a folder of reports; nothing that a browser would run."""
+"""What is shown of a folder of reports."""
+
+HTML_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+"""A report's HTML is read, never run: no script, no form, no origin, nothing from elsewhere."""
 
 MOST_REPORTS, MOST_BYTES = 200, 32 << 20
 
@@ -54,7 +59,7 @@ class ReportEntry(BaseModel):
     """One report."""
 
     name: str = Field(description="Of the file.")
-    title: str = Field(description="First heading of a text, else the name.")
+    title: str = Field(description="First heading of a text, title of a page, else the name.")
     media_type: str = Field(description="What it is sent as.")
     size: int = Field(description="Bytes.")
 
@@ -74,10 +79,11 @@ class Document:
 
 
 def froc_of(manifest: ModelManifest) -> Froc:
-    """The curve in the manifest's own metrics."""
-    found = {float(match[1]): metric for metric in manifest.metrics if (match := _POINT.fullmatch(metric.name))}
-    cpm = next((metric for metric in manifest.metrics if metric.name == _CPM), None)
-    told = cpm or next(iter(found.values()), None)
+    """The curve in the manifest's own metrics: of the first data that has one, since curves are not to be mixed."""
+    points = [(float(match[1]), metric) for metric in manifest.metrics if (match := _POINT.fullmatch(metric.name))]
+    told = next((metric for _, metric in points), None)
+    found = {marks: metric for marks, metric in points if told and metric.data == told.data}
+    cpm = next((m for m in manifest.metrics if m.name == _CPM and told and m.data == told.data), None)
     return Froc(
         points=[
             FrocPoint(fp_per_scan=marks, sensitivity=metric.value, ci95=metric.ci95)
@@ -141,13 +147,16 @@ def _entry(path: Path) -> ReportEntry | None:
 
 
 def _title(path: Path) -> str:
-    if path.suffix.lower() != ".md":
+    if path.suffix.lower() not in (".md", ".html"):
         return path.name
     try:
         with path.open("rb") as stream:
             head = stream.read(_TITLE_BYTES).decode("utf-8", "replace")
     except OSError:
         return path.name
+    if path.suffix.lower() == ".html":
+        titled = re.search(r"<title>([^<]+)</title>", head)
+        return html.unescape(titled[1]).strip() if titled else path.name
     headings = [line.lstrip("# ").strip() for line in head.splitlines() if line.startswith("#")]
     return next(filter(None, headings), path.name)
 

@@ -22,6 +22,7 @@ METRICS = [
      "data": "phantoms"},
     {"name": "detection_sensitivity_at_1_fp_per_scan", "value": 0.75, "ci95": [0.6, 0.8], "n": 120,
      "data": "phantoms"},
+    {"name": "detection_sensitivity_at_1_fp_per_scan", "value": 0.99, "n": 360, "data": "other phantoms"},
     {"name": "nodule_auroc", "value": 0.98, "n": 10, "data": "patches"},
 ]  # fmt: skip
 TINY = "/v1/models/tiny/1.0.0"
@@ -38,7 +39,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     (reports / "folder.md").mkdir(parents=True)
     (reports / "evaluation.md").write_text("text\n\n# Evaluation of tiny\n")
     (reports / "curve.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    (reports / "page.html").write_text("<script>alert(1)</script>")
+    (reports / "page.js").write_text("alert(1)")
+    (reports / "page.html").write_text("<title>A &amp; B</title><script>alert(1)</script>")
     (reports / ".hidden.md").write_text(SECRET)
     (folder / "secret.md").write_text(SECRET)
     (reports / "link.md").symlink_to(folder / "secret.md")
@@ -71,18 +73,26 @@ def test_reports_are_listed_and_sent(client: TestClient) -> None:
     assert [(one["name"], one["title"], one["media_type"]) for one in listed] == [
         ("curve.png", "curve.png", "image/png"),
         ("evaluation.md", "Evaluation of tiny", "text/markdown"),
+        ("page.html", "A & B", "text/html"),
     ]
     for one in listed:
         answer = client.get(f"{TINY}/reports/{one['name']}")
         assert len(answer.content) == one["size"]
         assert answer.headers["content-type"].startswith(one["media_type"])
-        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert client.get("/v1/models/tiny/1.1.0/reports").json() == {"reports": []}
+
+
+def test_a_page_is_read_and_never_run(client: TestClient) -> None:
+    answer = client.get(f"{TINY}/reports/page.html")
+    policy = answer.headers["content-security-policy"]
+    assert policy.split(";")[0] == "sandbox", "no script, no form, no origin"
+    assert "script-src" not in policy
 
 
 @pytest.mark.parametrize(
     "name",
-    ["link.md", ".hidden.md", "folder.md", "page.html", "none.md", "..%2fmanifest.json", "%2e%2e%2fMODEL_CARD.md",
+    ["link.md", ".hidden.md", "folder.md", "page.js", "none.md", "..%2fmanifest.json", "%2e%2e%2fMODEL_CARD.md",
      "..%5cmanifest.json", "manifest.json", "a" * 300 + ".md", "evaluation.md%00.png"],
 )  # fmt: skip
 def test_nothing_else_is_sent(client: TestClient, name: str) -> None:

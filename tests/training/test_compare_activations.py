@@ -111,13 +111,18 @@ def test_all_activations_start_from_the_same_weights_and_see_the_same_batches(pa
 
 def test_the_report_holds_every_activation_and_says_how_much_is_finished(patches, tmp_path):
     run_study(patches, tmp_path / "runs", TINY, PAIR)
-    write_activation_report(patches, tmp_path / "runs", tmp_path / "docs", replace(TINY, seeds=3), PAIR)
+    reports = tmp_path / "model" / "reports"
+    write_activation_report(
+        patches, tmp_path / "runs", tmp_path / "docs", replace(TINY, seeds=3), PAIR, reports=reports
+    )
     text = (tmp_path / "docs" / "activations.md").read_text()
     assert "unfinished: 2 of 6 pairs" in text
     assert "| ReLU |" in text
     assert "| tanh |" in text
-    assert (tmp_path / "docs" / "activations.png").read_bytes().startswith(b"\x89PNG")
-    assert len((tmp_path / "docs" / "activations.csv").read_text().splitlines()) == 5
+    assert "](../model/reports/activations.png)" in text
+    assert "](../model/reports/activations.csv)" in text
+    assert (reports / "activations.png").read_bytes().startswith(b"\x89PNG")
+    assert len((reports / "activations.csv").read_text().splitlines()) == 5
 
 
 def test_a_pair_that_one_activation_lacks_is_left_out(patches, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from app.api.model_documents import (
+    HTML_POLICY,
     MEDIA_TYPES,
     Document,
     Froc,
@@ -72,4 +73,7 @@ def _report(service: Service, name: str, version: str, report: str) -> Response:
 
 def _sent(document: Document) -> Response:
     tag = f'"{hashlib.sha256(document.body).hexdigest()}"'
-    return Response(document.body, media_type=document.media_type, headers={"etag": tag})
+    headers = {"etag": tag}
+    if document.media_type.startswith("text/html"):
+        headers["content-security-policy"] = HTML_POLICY
+    return Response(document.body, media_type=document.media_type, headers=headers)

@@ -50,7 +50,7 @@ const shell = mountShell(document.getElementById("top"), {
 
 async function show() {
   const mine = ++shown;
-  const hash = location.hash || "#/";
+  const hash = (location.hash || "#/").split("?")[0]; // what follows is for the view
   const route = ROUTES.find(({ pattern }) => pattern.test(hash)) ?? ROUTES[0];
   const values = hash.match(route.pattern)?.slice(1) ?? [];
   const params = Object.fromEntries(route.names.map((name, number) => [name, decodeURIComponent(values[number])]));
