@@ -110,7 +110,7 @@ class Ledger:
         result: StoredFile,
         stages_s: Mapping[str, float],
         answered_from: str | None = None,
-        figures: Sequence[Sequence[float]] | None = None,
+        figures: Sequence[Sequence[float | None]] | None = None,
     ) -> None:
         """The answer is stored.
 
