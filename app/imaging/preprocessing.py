@@ -13,13 +13,16 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.imaging.lungs import LungMask
-from app.imaging.volume import CtVolume, Grid, PreparedVolume, canonical
+from app.imaging.volume import CtVolume, Directions, Grid, PreparedVolume, canonical
+
+Spacing = Annotated[float, Field(gt=0.2, le=5.0)]
 
 _INDEX_ROUNDING = 2.0**-16
 """Voxels: far above the error of a double's arithmetic, far below what interpolation shows."""
@@ -38,6 +41,18 @@ class PreprocessingSpec(BaseModel):
     shape_multiple: int = Field(
         default=16, ge=1, description="Every axis of the prepared array is padded to a multiple of this."
     )
+    spacing_zyx_mm: tuple[Spacing, Spacing, Spacing] | None = Field(
+        default=None, description="Voxel spacing along z, y and x in mm, in place of spacing_mm; null: isotropic."
+    )
+    extent: Literal["lungs", "scan"] = Field(
+        default="lungs",
+        description="What is prepared: the box around the lungs, or the whole scan from its first voxel on, with "
+        "the scan's edge repeated where the last voxel lies beyond it.",
+    )
+    directions_zyx: Directions = Field(
+        default="SPL",
+        description="Where z, y and x of the prepared array run: superior, posterior, left, or as NIfTI's RAS does.",
+    )
 
     @model_validator(mode="after")
     def _window_is_ordered(self) -> PreprocessingSpec:
@@ -45,10 +60,19 @@ class PreprocessingSpec(BaseModel):
             raise ValueError(f"window_hu must be (low, high), got {self.window_hu}")
         return self
 
+    @property
+    def voxel_zyx_mm(self) -> NDArray[np.float64]:
+        """(3,) spacing of the prepared array along z, y, x in mm."""
+        return np.array((self.spacing_mm,) * 3 if self.spacing_zyx_mm is None else self.spacing_zyx_mm)
+
     @cached_property
     def digest(self) -> str:
-        """sha256 of the canonical JSON of the spec."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        """sha256 of the canonical JSON of the spec; what came later and is not used does not count."""
+        said = self.model_dump(mode="json")
+        for name in ("spacing_zyx_mm", "extent", "directions_zyx"):
+            if getattr(self, name) == type(self).model_fields[name].default:
+                del said[name]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 class CropSpec(BaseModel):
@@ -121,42 +145,60 @@ class _InPlane:
         out[:, self._columns_outside] = 0.0
 
 
-def preprocess(volume: CtVolume, lungs: LungMask, spec: PreprocessingSpec, *, threads: int = 2) -> PreparedVolume:
-    """Crop to the lungs, resample to isotropic spacing and window, in one pass.
+def preprocess(
+    volume: CtVolume, lungs: LungMask | None, spec: PreprocessingSpec, *, threads: int = 2
+) -> PreparedVolume:
+    """Crop to the lungs unless the whole scan is asked for, resample and window, in one pass.
 
     Parameters
     ----------
     volume
         CT in HU, any orientation and spacing.
     lungs
-        Lung mask of the same volume.
+        Lung mask of the same volume. None only where ``spec.extent`` is ``scan``; then ``in_lungs`` is None too.
     spec
-        Spacing, window, margin.
+        Spacing, window, extent, margin.
     threads
         Worker threads; the result is bit-identical for any number.
 
     Returns
     -------
     PreparedVolume
-        float32 in 0..1, axes nearest to (S, P, L); outside the scan it is 0 (air).
+        float32 in 0..1, axes nearest to ``spec.directions_zyx``; outside the scan and in the padding it is 0 (air).
+
+    Raises
+    ------
+    ValueError
+        If there are no lungs to crop to.
     """
-    hu, grid = canonical(volume)
-    low, high = _lung_box_index(lungs, grid, spec.lung_margin_mm)
-    spacing = grid.spacing_zyx_mm
-    steps = (high - low) * spacing / spec.spacing_mm
-    length = [int(np.ceil(n - _INDEX_ROUNDING)) + 1 for n in steps]
+    hu, grid = canonical(volume, spec.directions_zyx)
+    step = spec.voxel_zyx_mm / grid.spacing_zyx_mm
+    if spec.extent == "scan":
+        low, length = np.zeros(3), _whole_lengths(grid, step)
+    elif lungs is None:
+        raise ValueError("preprocess needs a lung mask to crop to the lungs")
+    else:
+        low, high = _lung_box_index(lungs, grid, spec.lung_margin_mm)
+        # Written with both spacings: the last digits of the quotient are what models in the field were trained with.
+        steps = (high - low) * grid.spacing_zyx_mm / spec.voxel_zyx_mm
+        length = [int(np.ceil(n - _INDEX_ROUNDING)) + 1 for n in steps]
     depth, height, width = (-(-n // spec.shape_multiple) * spec.shape_multiple for n in length)
     shape = (depth, height, width)
-    step = spec.spacing_mm / spacing
     axes = [_linear_axis(low[i] + np.arange(shape[i]) * step[i], hu.shape[i]) for i in range(3)]
+    if spec.extent == "scan":
+        axes = [replace(axis, inside=np.arange(shape[i]) < length[i]) for i, axis in enumerate(axes)]
     values = _resample_windowed(hu, axes, spec.window_hu, threads)
     affine = np.eye(4)
     affine[:3, :3] = grid.affine[:3, :3] * step
     affine[:3, 3] = grid.to_patient(low)
     prepared_grid = Grid(shape, affine)
-    return PreparedVolume(
-        values, prepared_grid, spec.digest, in_lungs=lungs.widened_on(prepared_grid, spec.lung_margin_mm)
-    )
+    in_lungs = None if lungs is None else lungs.widened_on(prepared_grid, spec.lung_margin_mm)
+    return PreparedVolume(values, prepared_grid, spec.digest, in_lungs=in_lungs)
+
+
+def _whole_lengths(grid: Grid, step: NDArray[np.float64]) -> list[int]:
+    """Voxels along each axis from the scan's first voxel on, whose last is nearest to the scan's last."""
+    return [int(np.rint((n - 1) / s)) + 1 for n, s in zip(grid.shape_zyx, step, strict=True)]
 
 
 def sample_crops(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import permutations
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,9 @@ from app.imaging.patient_attributes import PatientAttributes
 from app.imaging.visit import Visit
 
 FloatArray = NDArray[np.float64]
+
+Directions = Literal["SPL", "SAR"]
+"""Where the z, y and x axes of an array run: superior; posterior or anterior; left or right."""
 
 _PREFERRED_AXIS_LPS = (2, 1, 0)
 """The patient axis (x, y, z = 0, 1, 2) that the canonical z, y and x array axes run along."""
@@ -187,8 +191,10 @@ class PreparedVolume:
             raise ValueError(f"values has shape {self.values.shape}, its grid {self.grid.shape_zyx}")
 
 
-def canonical(volume: CtVolume) -> tuple[NDArray[np.int16], Grid]:
-    """View of the voxels with array axes nearest to (S, P, L), and its grid; nothing is copied or interpolated.
+def canonical(volume: CtVolume, directions_zyx: Directions = "SPL") -> tuple[NDArray[np.int16], Grid]:
+    """View of the voxels with array axes nearest to (S, P, L) or (S, A, R), and its grid.
+
+    Nothing is copied or interpolated.
 
     Returns
     -------
@@ -200,7 +206,8 @@ def canonical(volume: CtVolume) -> tuple[NDArray[np.int16], Grid]:
         permutations(range(3)),
         key=lambda p: sum(abs(direction[_PREFERRED_AXIS_LPS[i], p[i]]) for i in range(3)),
     )
-    flipped = [direction[_PREFERRED_AXIS_LPS[i], order[i]] < 0 for i in range(3)]
+    runs_back = [letter not in "SPL" for letter in directions_zyx]
+    flipped = [(direction[_PREFERRED_AXIS_LPS[i], order[i]] < 0) != runs_back[i] for i in range(3)]
     hu = volume.hu.transpose(order)[tuple(slice(None, None, -1 if f else 1) for f in flipped)]
     columns = volume.grid.affine[:3, list(order)]
     start = np.zeros(3)

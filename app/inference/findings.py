@@ -26,6 +26,8 @@ class Candidate:
     center_lps_mm: Point
     diameter_mm: float
     probability: float
+    box_corners_lps_mm: tuple[Point, Point] | None = None
+    """Two opposite corners of the detector's box, whose edges run along the axes of the scan."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,15 @@ class Nodule:
 
     id: str
     probability: float
-    malignancy_probability: float
-    label: str
+    malignancy_probability: float | None
+    """None of a model that has a detector only; so are label, volume and mask."""
+    label: str | None
     """`benign` or `malignant`: malignancy_probability against the manifest's threshold."""
     diameter_mm: float
     """Mean of the long and the short axis in the axial slice of largest area."""
     long_axis_mm: float
     short_axis_mm: float
-    volume_mm3: float
+    volume_mm3: float | None
     center_lps_mm: Point
     box_index_zyx: tuple[Point, Point]
     """(min, max) corners in continuous index coordinates of the original volume."""

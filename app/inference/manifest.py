@@ -1,11 +1,22 @@
 """The contract between training and service: one `manifest.json` in each `model_store/<name>/<version>/`.
 
-Networks keep their post-processing with them. The two kinds a manifest can name:
+What a manifest can name. All detectors have the input ``volume``, float32 (1, 1, z, y, x), network units.
 
-Detector (`heat map decoded in the graph`)
-    input   ``volume``  float32 (1, 1, z, y, x), network units, axes a multiple of ``shape_multiple``
+Detector ``boxes-3d``: decoded in its graph. Axes of the input are a multiple of ``shape_multiple``
     outputs ``boxes``   float32 (1, k, 6), order of `app.inference.boxes`, index coordinates of the input
             ``scores``  float32 (1, k), probabilities by falling order
+
+Detector ``heat-map``: a map of centres, decoded by `app.inference.heat_maps`. Axes as above
+    outputs ``heat``    float32 (1, 1, d, h, w), probability or logit of a centre in each cell
+            ``size``    float32 (1, 1 or 3, d, h, w), side of the box or its sides z, y, x
+            ``offset``  float32 (1, 3, d, h, w), optional: centre less middle of the cell, voxels, z, y, x
+
+Detector ``retinanet-heads``: heads of an anchor-based network, decoded by `app.inference.retinanet`
+    outputs ``logits_0`` ...  float32 (1, a, d, h, w), one map for each of ``levels``, a anchors a cell
+            ``deltas_0`` ...  float32 (1, 6 a, d, h, w), anchor by anchor: shift z, y, x over the anchor's side, log of
+                              the growth z, y, x
+
+A detector may stand alone. Else there is a second stage:
 
 Characteriser (`axial crops`)
     input   ``crops``                   float32 (n, s, rows, columns), network units, any n and s
@@ -27,92 +38,36 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from app.imaging.errors import ModelError
 from app.imaging.preprocessing import CropSpec, PreprocessingSpec
+from app.inference.detector_kinds import AnyDetector, DetectorEntry, HeatMapEntry, RetinaNetEntry
+from app.inference.network_files import (
+    AUTO,
+    FP32,
+    NetworkFile,
+    NetworkVariant,
+    Parity,
+    Sha256,
+    Strict,
+    VariantFigure,
+)
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="A name inside the folder.")]
-VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-
-FP32, AUTO = "fp32", "auto"
-"""The network as it was exported; and the word for "whatever is fastest here". No variant may have these names."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Parity(_Strict):
-    """torch against ONNX Runtime on the same input, measured at export."""
-
-    max_abs_difference: float = Field(ge=0)
-    opset: int
-    torch_version: str
-    onnxruntime_version: str
-
-
-class VariantFigure(_Strict):
-    """A measure of accuracy, of a variant and of the fp32 network on the same cases."""
-
-    name: str
-    value: float
-    fp32: float
-    n: int = Field(ge=1)
-    data: str
-
-
-class NetworkVariant(_Strict):
-    """The same network in other arithmetic or another runtime; `training.variants` measures and writes it."""
-
-    file: FileName
-    sha256: Sha256
-    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"
-    arithmetic: Literal["float32", "float16", "bfloat16", "int8"]
-    device: Literal["cpu", "gpu"] = Field(default="cpu", description="Where it pays; elsewhere fp32 is run.")
-    max_abs_difference: float = Field(ge=0, description="Largest difference of a probability from fp32.")
-    figures: tuple[VariantFigure, ...] = ()
-    seconds_ratio: float | None = Field(
-        default=None, gt=0, description="Seconds over those of fp32, measured in turns; null: not measured."
-    )
-    bytes_per_voxel: float | None = Field(
-        default=None, gt=0, description="Detector: memory of a pass over its input, measured."
-    )
-
-
-class NetworkFile(_Strict):
-    """One ONNX file, and its variants by name."""
-
-    file: FileName
-    sha256: Sha256 = Field(description="sha256 of the file.")
-    parity: Parity | None = Field(default=None, description="torch against ONNX Runtime, measured at export.")
-    variants: dict[VariantName, NetworkVariant] = Field(
-        default_factory=dict, description="The same network in other arithmetic or another runtime."
-    )
-
-    @model_validator(mode="after")
-    def _names_are_free(self) -> NetworkFile:
-        if taken := {FP32, AUTO} & self.variants.keys():
-            raise ValueError(f"{sorted(taken)} cannot name a variant")
-        return self
-
-
-class DetectorEntry(NetworkFile):
-    """Stage 1: boxes over the lung volume."""
-
-    kind: Literal["boxes-3d"] = "boxes-3d"
-    score_threshold: float = Field(ge=0, le=1, description="Candidates below this are not characterised.")
-    nms_iou: float = Field(default=0.2, ge=0, le=1)
-    max_candidates: int = Field(default=100, ge=1)
-    halo_voxels: int = Field(default=32, ge=0, description="Context a tile needs around its core, in voxels.")
-    bytes_per_voxel: float | None = Field(
-        default=None, gt=0, description="Memory of a pass over its input, measured; null: not measured."
-    )
+__all__ = [
+    "AUTO", "FP32", "AnyDetector", "CharacteriserEntry", "DetectorEntry", "HeatMapEntry", "Malignancy", "Metric",
+    "ModelManifest", "NetworkFile", "NetworkVariant", "OperatingPointEntry", "Parity", "Provenance", "PublishedFigure",
+    "RetinaNetEntry",
+    "VariantFigure", "load_manifest", "load_manifest_and_sha256", "no_characteriser",
+]  # fmt: skip
 
 
 class CharacteriserEntry(NetworkFile):
     """Stage 2: what a candidate is."""
+
+    taken_from: str | None = Field(
+        default=None, description="NAME:VERSION of the model whose characteriser this is, beside a foreign detector."
+    )
 
     kind: Literal["axial-crops"] = "axial-crops"
     verdict: NetworkFile | None = Field(
@@ -128,7 +83,7 @@ class CharacteriserEntry(NetworkFile):
     )
 
 
-class OperatingPointEntry(_Strict):
+class OperatingPointEntry(Strict):
     """A named threshold on the final nodule probability, and what it was measured to mean."""
 
     threshold: float = Field(ge=0, le=1)
@@ -138,14 +93,14 @@ class OperatingPointEntry(_Strict):
     measured_on: str | None = None
 
 
-class Malignancy(_Strict):
+class Malignancy(Strict):
     """What the malignancy probability was trained to mean."""
 
     meaning: str
     threshold: float = Field(default=0.5, ge=0, le=1)
 
 
-class Metric(_Strict):
+class Metric(Strict):
     """A measured figure with its data set, size and interval."""
 
     name: str
@@ -155,7 +110,16 @@ class Metric(_Strict):
     data: str
 
 
-class Provenance(_Strict):
+class PublishedFigure(Strict):
+    """A figure that somebody else states of the network; nothing here has measured it."""
+
+    name: str
+    value: float
+    data: str
+    published_by: str = Field(description="Who states it, and where.")
+
+
+class Provenance(Strict):
     """Where the networks came from."""
 
     code: str = Field(description="Commit of the repository that trained them.")
@@ -166,7 +130,7 @@ class Provenance(_Strict):
     created: str = Field(description="ISO 8601, UTC.")
 
 
-class ModelManifest(_Strict):
+class ModelManifest(Strict):
     """Everything the service must know to run a model as it was trained."""
 
     schema_version: Literal[1] = 1
@@ -177,21 +141,57 @@ class ModelManifest(_Strict):
     preprocessing_digest: Sha256 = Field(
         description="sha256 of the prepared reference phantom; loading recomputes it (see reference_digest)."
     )
-    detector: DetectorEntry
-    characteriser: CharacteriserEntry
+    detector: AnyDetector
+    characteriser: CharacteriserEntry | None = Field(
+        default=None, description="Null: a detector alone. Its nodules have no malignancy, no outline and no volume."
+    )
     operating_points: dict[str, OperatingPointEntry] = Field(min_length=1)
     default_operating_point: str
-    malignancy: Malignancy
+    malignancy: Malignancy | None = Field(default=None, description="Null where there is no characteriser.")
     metrics: tuple[Metric, ...] = ()
+    published: tuple[PublishedFigure, ...] = Field(default=(), description="Figures of whoever made the network.")
     provenance: Provenance
 
     @model_validator(mode="after")
-    def _default_exists(self) -> ModelManifest:
+    def _is_whole(self) -> ModelManifest:
         if self.default_operating_point not in self.operating_points:
             raise ValueError(
                 f"default_operating_point {self.default_operating_point!r} is not in {sorted(self.operating_points)}"
             )
+        if (self.characteriser is None) != (self.malignancy is None):
+            raise ValueError("characteriser and malignancy must both be there, or neither")
         return self
+
+    @property
+    def second_stage(self) -> CharacteriserEntry:
+        """The characteriser of a model that has one.
+
+        Raises
+        ------
+        ModelError
+            ``no_characteriser``.
+        """
+        if self.characteriser is None:
+            raise no_characteriser(f"{self.name} {self.version}")
+        return self.characteriser
+
+    @property
+    def networks(self) -> dict[str, NetworkFile]:
+        """The entry of each network that the model has, by role."""
+        networks: dict[str, NetworkFile] = {"detector": self.detector}
+        if self.characteriser is not None:
+            networks["characteriser"] = self.characteriser
+        return networks
+
+
+def no_characteriser(model: str) -> ModelError:
+    """What to raise where the second stage of a model without one is needed."""
+    return ModelError(
+        f"{model} has a detector only: it tells no malignancy, draws no outline and explains nothing. Use a model with "
+        "a characteriser, or import the detector with another model's: --with-characteriser NAME:VERSION.",
+        code="no_characteriser",
+        values={"model": model},
+    )
 
 
 def load_manifest(folder: Path) -> ModelManifest:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from app.imaging.acceptance import AcceptanceReport
+from app.imaging.acceptance import AcceptanceReport, Notice
 from app.imaging.alignment import coarse_chest
 from app.imaging.errors import OptionError
 from app.imaging.inputs import Source
@@ -16,9 +16,10 @@ from app.imaging.preprocessing import preprocess
 from app.imaging.read_options import ReadOptions
 from app.imaging.reading import read_ct
 from app.imaging.volume import CtVolume
+from app.inference.boxed_nodules import NOT_TOLD, boxed_nodules
 from app.inference.characterisation import characterise
-from app.inference.detection import detect, max_voxels_within
-from app.inference.findings import Candidate, Findings, OnProgress, OperatingPoint, Progress, Trace
+from app.inference.detection import detect, max_voxels_within, window_notices
+from app.inference.findings import Candidate, Findings, Nodule, OnProgress, OperatingPoint, Progress, Trace
 from app.inference.measuring import Chest, measured
 from app.inference.model_registry import KnownModel
 from app.inference.model_store import LoadedModel
@@ -135,30 +136,52 @@ def _analyse(
         max_voxels = options.detector_max_voxels or max_voxels_within(model, options.detector_memory_mib)
         candidates = detect(prepared, model, step, max_voxels=max_voxels)
     del prepared  # the largest array; not needed while crops are read from the scan
-    with clock.stage("characterise") as step:
-        found = characterise(volume, candidates, model, operating_point.threshold, step)
-    with clock.stage("measure"):
-        coverage = coverage_warnings(lungs, volume)
-        chest = Chest(volume, lungs, whole_lungs=not coverage)
-        nodules = tuple(
-            measured(f"nodule-{number}", nodule, chest, model.manifest.malignancy.threshold)
-            for number, nodule in enumerate(found.nodules, start=1)
-        )
+    coverage = coverage_warnings(lungs, volume)
+    chest = Chest(volume, lungs, whole_lungs=not coverage)
+    described = _described(candidates, chest, model, operating_point, clock)
     return Findings(
-        nodules=nodules,
+        nodules=described.nodules,
         acceptance=acceptance,
         identity=volume.identity,
         grid=volume.grid,
         model=model.identity,
         execution_provider=model.execution_provider,
         operating_point=operating_point,
-        malignancy_meaning=model.manifest.malignancy.meaning,
+        malignancy_meaning=model.manifest.malignancy.meaning if model.manifest.malignancy else NOT_TOLD,
         timings_s=clock.timings_s(),
-        warnings=(*model.notices, *coverage, *found.notices),
+        warnings=(*model.notices, *coverage, *window_notices(model, max_voxels), *described.notices),
         precision=model.precision,
         patient=volume.patient,
-        trace=_trace(volume, lungs, found.below, model, operating_point) if options.keep_trace else None,
+        trace=_trace(volume, lungs, described.below, model, operating_point) if options.keep_trace else None,
     )
+
+
+@dataclass(frozen=True)
+class _Described:
+    """Nodules by falling probability, what fell below the operating point, and what could not be done for them."""
+
+    nodules: tuple[Nodule, ...]
+    below: Sequence[Candidate]
+    notices: tuple[Notice, ...] = ()
+
+
+def _described(
+    candidates: Sequence[Candidate], chest: Chest, model: LoadedModel, point: OperatingPoint, clock: _Clock
+) -> _Described:
+    """What the second stage says of the candidates, or without one what their boxes say."""
+    malignancy = model.manifest.malignancy
+    if malignancy is None:
+        with clock.stage("measure"):
+            nodules = boxed_nodules(candidates, point.threshold, chest)
+            return _Described(nodules, [c for c in candidates if c.probability < point.threshold])
+    with clock.stage("characterise") as step:
+        found = characterise(chest.volume, candidates, model, point.threshold, step)
+    with clock.stage("measure"):
+        nodules = tuple(
+            measured(f"nodule-{number}", nodule, chest, malignancy.threshold)
+            for number, nodule in enumerate(found.nodules, start=1)
+        )
+    return _Described(nodules, found.below, found.notices)
 
 
 def _trace(
