@@ -128,7 +128,9 @@ def compare(bundle: Path, model: Path, scans: Sequence[Path], threads: int) -> l
     for scan in scans:
         with tempfile.TemporaryDirectory() as folder:
             series = unpacked(scan, Path(folder))
-            rows.append(agreement(scan.stem, pipeline(series), analyse(series, loaded, AnalysisOptions(threads=threads))))
+            rows.append(
+                agreement(scan.stem, pipeline(series), analyse(series, loaded, AnalysisOptions(threads=threads)))
+            )
     return rows
 
 

@@ -85,7 +85,9 @@ def import_bundle(
     manifest = ModelManifest(
         name=name,
         version=version,
-        intended_use=INTENDED_USE.format(described=bundle.metadata.get("description", "its bundle does not say of what")),
+        intended_use=INTENDED_USE.format(
+            described=bundle.metadata.get("description", "its bundle does not say of what")
+        ),
         preprocessing=spec,
         preprocessing_digest=reference_digest(spec, None if second is None else second.crop),
         detector=detector,
@@ -113,9 +115,7 @@ def _spec(bundle: Bundle, *, one_graph: bool, lung_box: bool) -> PreprocessingSp
     )
 
 
-def _detector(
-    bundle: Bundle, folder: Path, *, one_graph: bool, within_lungs: bool
-) -> DetectorEntry | RetinaNetEntry:
+def _detector(bundle: Bundle, folder: Path, *, one_graph: bool, within_lungs: bool) -> DetectorEntry | RetinaNetEntry:
     from training.monai_export import export_network, parity  # noqa: PLC0415 - torch, once the bundle is understood
     from training.monai_network import (  # noqa: PLC0415
         MAX_LOG_SIZE,
@@ -288,7 +288,9 @@ def run(options: argparse.Namespace) -> int:
         return 2
     parity = manifest.detector.parity
     assert parity is not None
-    sys.stdout.write(f"{folder}: {manifest.detector.kind}, torch and ONNX Runtime differ by {parity.max_abs_difference:.1e}\n")
+    sys.stdout.write(
+        f"{folder}: {manifest.detector.kind}, torch and ONNX Runtime differ by {parity.max_abs_difference:.1e}\n"
+    )
     return 0
 
 

@@ -18,9 +18,7 @@ from training.monai_config import BundleError
 PARITY_TOLERANCE = 1e-3
 
 
-def export_network(
-    network: nn.Module, path: Path, outputs: Sequence[str], multiple_zyx: tuple[int, int, int]
-) -> None:
+def export_network(network: nn.Module, path: Path, outputs: Sequence[str], multiple_zyx: tuple[int, int, int]) -> None:
     """Write ``network`` with the input ``volume`` (1, 1, z, y, x), any multiple of ``multiple_zyx``."""
     example = torch.zeros(1, 1, *(4 * n for n in multiple_zyx))
     dims = {axis: n * torch.export.Dim(name) for axis, n, name in zip((2, 3, 4), multiple_zyx, "zyx", strict=True)}
@@ -63,7 +61,9 @@ def parity(network: nn.Module, path: Path, multiple_zyx: tuple[int, int, int], *
         found["boxes"], expected["boxes"] = found["boxes"][:, :distinct], expected["boxes"][:, :distinct]
     difference = max(float(np.abs(found[n] - expected[n]).max(initial=0.0)) for n in names)
     if not difference <= PARITY_TOLERANCE:
-        raise BundleError(f"{path.name}: ONNX Runtime differs from torch by {difference:.2g}, {_differences(found, expected)}")
+        raise BundleError(
+            f"{path.name}: ONNX Runtime differs from torch by {difference:.2g}, {_differences(found, expected)}"
+        )
     opset = next(entry.version for entry in onnx.load(path, load_external_data=False).opset_import if not entry.domain)
     return Parity(
         max_abs_difference=difference,

@@ -161,6 +161,9 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
         "Not to be had in this form",
         "`detail` says why; the other links in `results` may do.",
     ),
+    errors.NoCharacteriser: ProblemKind(
+        "no_characteriser", 409, "Not told by this model", "`detail` says why; ask a model that has a characteriser."
+    ),
     LungNoduleError: ProblemKind("refused", 422, "Request refused", "`detail` says why."),
     Exception: ProblemKind(
         "internal_error",

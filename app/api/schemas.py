@@ -159,14 +159,21 @@ class Nodule(_Answer):
 
     id: str = Field(description="Identifier within this answer.")
     probability: Probability = Field(description="That this is a nodule, 0 to 1.")
-    malignancy_probability: Probability = Field(
-        description="That the nodule is malignant, 0 to 1, in the sense of malignancy_meaning."
+    malignancy_probability: Probability | None = Field(
+        description="That the nodule is malignant, 0 to 1, in the sense of malignancy_meaning; null of a model that has "
+        "a detector only."
     )
-    label: Label = Field(description="malignancy_probability against the model's threshold.")
+    label: Label | None = Field(
+        description="malignancy_probability against the model's threshold; null where that is null."
+    )
     diameter_mm: Millimetres = Field(description="Mean of long and short axis, in mm.", ge=0)
-    long_axis_mm: Millimetres = Field(description="Longest extent in the axial slice of largest area, in mm.", ge=0)
+    long_axis_mm: Millimetres = Field(
+        description="Longest extent in the axial slice of largest area, in mm; of a box its longer side.", ge=0
+    )
     short_axis_mm: Millimetres = Field(description="Longest extent across the long axis, same slice, in mm.", ge=0)
-    volume_mm3: CubicMillimetres = Field(description="Volume of the nodule, in mm3.", ge=0)
+    volume_mm3: CubicMillimetres | None = Field(
+        description="Volume of the nodule, in mm3; null where the model draws no outline.", ge=0
+    )
     mean_hu: HounsfieldUnits | None = Field(description="Mean density, in HU; null where not measured.")
     side: Side | None = Field(description="The patient's lung; null where it is in neither.")
     center_lps_mm: Point = Field(description="Centre (x, y, z) in mm, DICOM's frame: to left, back and head.")
@@ -217,7 +224,9 @@ class AnalysisResult(_Answer):
         description="By network: fp32, or the name of its variant in the model's manifest that ran."
     )
     operating_point: OperatingPoint = Field(description="Which of the model's thresholds was in force.")
-    malignancy_meaning: str = Field(description="What malignancy_probability was trained to mean.")
+    malignancy_meaning: str = Field(
+        description="What malignancy_probability was trained to mean, or that the model does not tell it."
+    )
     timings_s: dict[str, float] = Field(description="Seconds in each stage of the analysis.")
     nodules: tuple[Nodule, ...] = Field(description="By falling probability; empty when none was found.")
     assessment: Assessment = Field(description="Risk and guidelines; what it lacked is in its `inputs_missing`.")
@@ -300,7 +309,7 @@ def _nodule(nodule: found.Nodule) -> Nodule:
         id=nodule.id,
         probability=nodule.probability,
         malignancy_probability=nodule.malignancy_probability,
-        label=cast("Label", nodule.label),
+        label=cast("Label | None", nodule.label),
         diameter_mm=nodule.diameter_mm,
         long_axis_mm=nodule.long_axis_mm,
         short_axis_mm=nodule.short_axis_mm,

@@ -218,10 +218,10 @@ def _print_table(findings: Findings) -> None:
         table.add_row(
             nodule.id,
             f"{nodule.probability:.2f}",
-            f"{nodule.malignancy_probability:.2f} {nodule.label}",
+            "-" if nodule.malignancy_probability is None else f"{nodule.malignancy_probability:.2f} {nodule.label}",
             (nodule.kind or "-").replace("_", "-"),
             f"{nodule.diameter_mm:.1f} mm",
-            f"{nodule.volume_mm3:.0f} mm³",
+            "-" if nodule.volume_mm3 is None else f"{nodule.volume_mm3:.0f} mm³",
             ", ".join(f"{value:.1f}" for value in nodule.center_lps_mm) + " mm",
             _place(nodule),
             _images(nodule),

@@ -40,7 +40,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from app.imaging.errors import ModelError
+from app.imaging.errors import ModelError, NoCharacteriser
 from app.imaging.preprocessing import CropSpec, PreprocessingSpec
 from app.inference.detector_kinds import AnyDetector, DetectorEntry, HeatMapEntry, RetinaNetEntry
 from app.inference.network_files import (
@@ -168,8 +168,7 @@ class ModelManifest(Strict):
 
         Raises
         ------
-        ModelError
-            ``no_characteriser``.
+        NoCharacteriser
         """
         if self.characteriser is None:
             raise no_characteriser(f"{self.name} {self.version}")
@@ -184,12 +183,11 @@ class ModelManifest(Strict):
         return networks
 
 
-def no_characteriser(model: str) -> ModelError:
+def no_characteriser(model: str) -> NoCharacteriser:
     """What to raise where the second stage of a model without one is needed."""
-    return ModelError(
+    return NoCharacteriser(
         f"{model} has a detector only: it tells no malignancy, draws no outline and explains nothing. Use a model with "
         "a characteriser, or import the detector with another model's: --with-characteriser NAME:VERSION.",
-        code="no_characteriser",
         values={"model": model},
     )
 

@@ -141,12 +141,14 @@ def _row(nodule: Nodule) -> list[Paragraph]:
         _density(nodule),
         wording.character(nodule) or "-",
         wording.percent(nodule.probability),
-        wording.percent(nodule.malignancy_probability),
+        "-" if nodule.malignancy_probability is None else wording.percent(nodule.malignancy_probability),
     )
     return [paragraph(cell, CELL) for cell in cells]
 
 
 def _volume(nodule: Nodule) -> str:
+    if nodule.volume_mm3 is None:
+        return "-"
     low, high = nodule.volume_interval_mm3 or (None, None)
     return f"{nodule.volume_mm3:.0f}" + ("" if low is None or high is None else f" ({low:.0f} to {high:.0f})")
 
