@@ -1,4 +1,4 @@
-"""The tiny detector in the other kinds that a manifest can name, as graphs made by hand, and models that have no more."""
+"""The tiny detector in the other kinds that a manifest can name, as graphs made by hand; and models of it alone."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def tiny_heat_map_detector() -> onnx.ModelProto:
 
 
 def tiny_heads_detector() -> onnx.ModelProto:
-    """Two levels of two anchors. The second anchor of the fine level speaks; it is moved and grown, others are silent."""
+    """Two levels of two anchors. The second anchor of the fine level speaks, moved and grown; others are silent."""
     nodes, constants = contrast_nodes()
     constants |= {"nothing": np.array(0.0, np.float32)}
     for level, (stride, logits) in enumerate(((2, (-50.0, 0.0)), (4, (-50.0, -50.0)))):

@@ -1,4 +1,4 @@
-"""The same scan through MONAI's own pipeline and through the service's: the same boxes?
+"""The same scan through MONAI's own pipeline and through the service's, and whether the boxes are the same.
 
     python -m training compare-monai BUNDLE_DIR SCAN... [--store model_store --name monai-retinanet]
 
@@ -109,7 +109,7 @@ def _pairs(overlap: NDArray[np.float64]) -> list[tuple[int, int]]:
 def table(rows: Sequence[Agreement]) -> str:
     """Markdown."""
     lines = [
-        "| scan | windows | MONAI's boxes | the service's | matched | least IoU | largest score difference | missing | extra |",
+        "| scan | windows | MONAI's | the service's | matched | least IoU | most score difference | missing | extra |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [

@@ -2,8 +2,8 @@
 
     python -m training import-monai BUNDLE_DIR_OR_ZIP --name monai-retinanet --with-characteriser lungnodule:0.2.0
 
-What is read of the bundle, and how nothing of it is run, stands in `training.monai_bundle`; docs/bring-your-own-network.md
-says what the service then does with it.
+What is read of the bundle, and how nothing of it is run, stands in `training.monai_bundle`;
+docs/bring-your-own-network.md says what the service then does with it.
 """
 
 from __future__ import annotations

@@ -179,7 +179,8 @@ def _detector_operations(
 ) -> tuple[BoxSelection, tuple[float, ...], Cells, float]:
     detector = configuration.call("detector")
     detector.arguments("network", "anchor_generator", "debug", "spatial_dims", "num_classes", "size_divisible")
-    selection, coder = BoxSelection(), (1.0,) * 6
+    selection = BoxSelection()
+    coder: tuple[float, ...] = (1.0,) * 6
     window: Cells | None = None
     overlap = 0.25
     for call in configuration.method_calls("detector_ops", "detector"):

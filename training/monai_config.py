@@ -94,8 +94,12 @@ class Configuration:
 
     def as_call(self, entry: Any, name: str) -> Call:  # noqa: ANN401 - JSON
         """As `call`, for a part of the configuration."""
-        if isinstance(entry, str) and entry.startswith("@"):
-            return self.call(entry[1:])
+        for _ in range(_DEEPEST):
+            if not (isinstance(entry, str) and entry.startswith("@")):
+                break
+            entry = self._raw(entry[1:])
+        else:
+            raise BundleError(f"{name}: the configuration's references go in a circle")
         if isinstance(entry, dict) and "_target_" in entry:
             target = str(entry["_target_"])
             named = {key: value for key, value in entry.items() if not key.startswith("_")}
@@ -137,6 +141,8 @@ class Configuration:
         if isinstance(entry, str) and (match := _REFERENCE.fullmatch(entry)):
             target = self._raw(match[1])
             is_component = isinstance(target, dict) or (isinstance(target, str) and target.startswith("$"))
+            if depth > _DEEPEST:
+                raise BundleError("the configuration's references go in a circle")
             return entry if is_component else self._argument(target, depth + 1)
         return self._resolved(entry, depth)
 

@@ -1,7 +1,7 @@
 """What a bundle itself says of a scan: MONAI's transforms, windows, detector and post-processing, as configured.
 
-Unlike the import, this evaluates the expressions of the bundle's configuration, as `monai.bundle` does: only for bundles
-that are trusted.
+Unlike the import, this evaluates the expressions of the bundle's configuration, as `monai.bundle` does: only for
+bundles that are trusted.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python -m training practice-monai BUNDLE_DIR --steps 150
 
-The published weights are not needed to prove the import: any weights show whether two pipelines give the same boxes, as
-long as the boxes are real and many. The network is narrower than the published one, and its shape stands in the bundle's
-configuration, so the importer meets nothing here that it does not meet there. It is no detector to be used: it has seen
-a handful of phantoms.
+The published weights are not needed to prove the import: any weights show whether two pipelines give the same boxes,
+as long as the boxes are real and many. The network is narrower than the published one, and its shape stands in the
+bundle's configuration, so the importer meets nothing here that it does not meet there. It is no detector to be used: it
+has seen a handful of phantoms.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from app.imaging.preprocessing import PreprocessingSpec, preprocess
 from app.phantom.chest import PhantomCt, phantom_ct
 from app.phantom.nodules import NoduleSpec
 from training.torchvision_on_cpu import declare_operators
-
 
 _CROPS_AT_ONCE = 12
 """Of one phantom, two a step: the transform looks at the whole phantom each time, which costs more than a step."""
@@ -96,10 +95,14 @@ def bundle_config(spec: PracticeSpec) -> dict[str, Any]:
         },
         "detector_ops": [
             "$@detector.set_target_keys(box_key='box', label_key='label')",
-            f"$@detector.set_box_selector_parameters(score_thresh={spec.score_threshold},"
-            "topk_candidates_per_level=1000,nms_thresh=0.22,detections_per_img=300)",
-            "$@detector.set_sliding_window_inferer(roi_size=@infer_patch_size,overlap=0.25,sw_batch_size=1,"
-            "mode='constant',device='cpu')",
+            (
+                f"$@detector.set_box_selector_parameters(score_thresh={spec.score_threshold},"
+                "topk_candidates_per_level=1000,nms_thresh=0.22,detections_per_img=300)"
+            ),
+            (
+                "$@detector.set_sliding_window_inferer(roi_size=@infer_patch_size,overlap=0.25,sw_batch_size=1,"
+                "mode='constant',device='cpu')"
+            ),
         ],
         "preprocessing": {"_target_": "Compose", "transforms": _transforms(spec)},
         "postprocessing": {

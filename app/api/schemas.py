@@ -160,8 +160,8 @@ class Nodule(_Answer):
     id: str = Field(description="Identifier within this answer.")
     probability: Probability = Field(description="That this is a nodule, 0 to 1.")
     malignancy_probability: Probability | None = Field(
-        description="That the nodule is malignant, 0 to 1, in the sense of malignancy_meaning; null of a model that has "
-        "a detector only."
+        description="That the nodule is malignant, 0 to 1, in the sense of malignancy_meaning; null where the model "
+        "has a detector only."
     )
     label: Label | None = Field(
         description="malignancy_probability against the model's threshold; null where that is null."

@@ -15,8 +15,8 @@ import numpy as np
 
 from app.imaging.acceptance import Notice
 from app.imaging.errors import ModelError
-from app.inference.findings import ModelIdentity
 from app.inference.detector_kinds import HeatMapEntry, RetinaNetEntry
+from app.inference.findings import ModelIdentity
 from app.inference.heat_maps import decode_heat_maps
 from app.inference.manifest import (
     FP32,
@@ -38,8 +38,8 @@ from app.inference.opening import (
     stranded,
 )
 from app.inference.openvino_network import has_openvino
-from app.inference.retinanet import decode_heads
 from app.inference.precision import ROLES, Machine, choose_precision
+from app.inference.retinanet import decode_heads
 from app.phantom.reference import reference_digest
 
 

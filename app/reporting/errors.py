@@ -37,8 +37,8 @@ def no_nodules(kind: str) -> ResultUnavailable:
 def boxes_only(kind: str) -> ResultUnavailable:
     """For outlines of a model that has a detector only."""
     return ResultUnavailable(
-        f"The model that answered draws boxes and no outlines, and {kind} shows outlines only. sr, gsps and json have the "
-        "boxes; a model with a characteriser draws outlines.",
+        f"The model that answered draws boxes and no outlines, and {kind} shows outlines only. sr, gsps and json have "
+        "the boxes; a model with a characteriser draws outlines.",
         code="boxes_only",
         values={"kind": kind},
     )

@@ -1,4 +1,4 @@
-"""Detectors by manifest alone: a heat map, the heads of an anchor-based network, and a detector without a second stage."""
+"""Detectors by manifest alone: a heat map, the heads of an anchor-based network, and one without a second stage."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_memory_bound_makes_windows_smaller_and_says_so(alone, prepared_with):
     assert np.prod(notice.values["window_zyx"]) <= bound
     assert notice.values["made_for_zyx"] == [200, 200, 200]
     assert window_notices(model, max_voxels_within(model, None)) == ()
-    with pytest.raises(ModelError, match="tile_too_small|smallest window") as refused:
+    with pytest.raises(ModelError, match="smallest window") as refused:
         detect(prepared, model, max_voxels=63)
     assert refused.value.code == "tile_too_small"
 
@@ -162,7 +162,7 @@ def test_a_detector_alone_tells_boxes_and_nothing_that_needs_an_outline(alone, p
 
 def test_what_only_a_second_stage_tells_is_refused(alone, phantom):
     model = alone["boxes-3d"]
-    with pytest.raises(NoCharacteriser, match="boxes-3d 1.0.0 has a detector only"):
+    with pytest.raises(NoCharacteriser, match="has a detector only"):
         malignancy_at(phantom.volume, [phantom.nodules[0].center_lps_mm], model)
     with pytest.raises(NoCharacteriser):
         explain(phantom.volume, phantom.nodules[0].center_lps_mm, 10.0, model)
