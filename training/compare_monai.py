@@ -9,11 +9,12 @@ model is named. Exits with 1 if a box is missing on either side.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -21,15 +22,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.inference.boxes import iou
+from app.inference.detector_kinds import RetinaNetEntry
 from app.inference.findings import Findings
+from app.inference.manifest import load_manifest
 from app.inference.model_store import load_model
 from app.inference.network import SessionOptions
 from app.inference.pipeline import AnalysisOptions, analyse
+from app.inference.windows import shrunk
 from training.import_monai import import_bundle
 from training.monai_bundle import read_bundle
 from training.monai_reference import BundleAnswer, BundlePipeline
 
 SAME_IOU, SAME_SCORE = 0.99, 1e-3
+_MEASURE_MEMORY = """
+import sys
+from pathlib import Path
+import numpy as np
+from app.inference.model_store import load_model
+from app.inference.network import SessionOptions
+def peak_kib():
+    return next(int(l.split()[1]) for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM"))
+model = load_model(Path(sys.argv[1]), SessionOptions(device="cpu", threads=1))
+before = peak_kib()
+model.detector({"volume": np.zeros((1, 1, *map(int, sys.argv[2:])), np.float32)})
+print(peak_kib() - before)
+"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,7 @@ class Agreement:
     extra: int
     """Boxes of the service's, safely above it, that MONAI lacks."""
     windows: bool
+    note: str = ""
 
     @property
     def same(self) -> bool:
@@ -113,25 +131,38 @@ def table(rows: Sequence[Agreement]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row.scan} | {'several' if row.windows else 'one pass'} | {row.theirs} | {row.ours} | {row.matched} | "
-        f"{row.least_iou:.5f} | {row.largest_score_difference:.1e} | {row.missing} | {row.extra} |"
+        f"| {row.scan} | {row.note or ('several' if row.windows else 'one pass')} | {row.theirs} | {row.ours} | "
+        f"{row.matched} | {row.least_iou:.5f} | {row.largest_score_difference:.1e} | {row.missing} | {row.extra} |"
         for row in rows
     ]
     return "\n".join(lines)
 
 
-def compare(bundle: Path, model: Path, scans: Sequence[Path], threads: int) -> list[Agreement]:
-    """Run both pipelines over each scan."""
+def compare(
+    bundle: Path, model: Path, scans: Sequence[Path], threads: int, max_voxels: Sequence[int] = ()
+) -> list[Agreement]:
+    """Run both pipelines over each scan, the service's again with its windows bounded by each of ``max_voxels``."""
     pipeline = BundlePipeline(bundle)
     loaded = load_model(model, SessionOptions(device="cpu", threads=threads))
     rows = []
     for scan in scans:
         with tempfile.TemporaryDirectory() as folder:
             series = unpacked(scan, Path(folder))
-            rows.append(
-                agreement(scan.stem, pipeline(series), analyse(series, loaded, AnalysisOptions(threads=threads)))
-            )
+            theirs = pipeline(series)
+            for bound in (None, *max_voxels):
+                ours = analyse(series, loaded, AnalysisOptions(threads=threads, detector_max_voxels=bound))
+                note = next((str(n.values["window_zyx"]) for n in ours.warnings if n.code == "smaller_windows"), "")
+                rows.append(replace(agreement(scan.stem, theirs, ours), note=note))
     return rows
+
+
+def window_memory_mib(model: Path, shape_zyx: Sequence[int]) -> float | None:
+    """Growth of a fresh process's peak memory when the detector runs on one window; None where it is not told."""
+    if not Path("/proc/self/status").exists():
+        return None
+    command = [sys.executable, "-c", _MEASURE_MEMORY, str(model), *map(str, shape_zyx)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own program
+    return float(done.stdout) / 1024
 
 
 def unpacked(scan: Path, folder: Path) -> Path:
@@ -153,6 +184,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scans", type=Path, nargs="+", help="folders or zips of one DICOM series each")
     parser.add_argument("--model", type=Path, help="folder of the imported model; otherwise it is imported anew")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--max-voxels", type=int, nargs="*", default=[], help="also with windows of at most so many voxels"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -162,9 +196,22 @@ def run(options: argparse.Namespace) -> int:
         if model is None:
             model = Path(folder) / "imported" / "1.0.0"
             import_bundle(read_bundle(options.bundle), model, name="imported", version="1.0.0")
-        rows = compare(options.bundle, model, options.scans, options.threads)
-    sys.stdout.write(table(rows) + "\n")
-    return 0 if all(row.same for row in rows) else 1
+        rows = compare(options.bundle, model, options.scans, options.threads, options.max_voxels)
+        sys.stdout.write(table(rows) + "\n")
+        if options.max_voxels:
+            _print_memory(model, options.max_voxels)
+    return 0 if all(row.same for row in rows if not row.note) else 1
+
+
+def _print_memory(model: Path, max_voxels: Sequence[int]) -> None:
+    entry = load_manifest(model).detector
+    assert isinstance(entry, RetinaNetEntry)
+    whole = entry.window
+    windows = [whole, *(shrunk(whole, entry.multiple_zyx, bound) for bound in max_voxels)]
+    for shape in dict.fromkeys(window.shape_zyx for window in windows):
+        memory = window_memory_mib(model, shape)
+        told = "not told by this system" if memory is None else f"{memory:.0f} MiB"
+        sys.stdout.write(f"one window of {shape} voxels (z, y, x): {told}\n")
 
 
 def main(arguments: list[str] | None = None) -> int:

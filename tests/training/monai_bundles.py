@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from app.imaging.preprocessing import PreprocessingSpec, preprocess
+from app.phantom.chest import phantom_ct
+from training.monai_bundle import read_bundle
+from training.monai_network import build_network
 from training.practice_bundle import PracticeSpec, write_practice_bundle
 
 SPEC = PracticeSpec(
@@ -12,14 +16,27 @@ SPEC = PracticeSpec(
 
 
 def write_talkative_bundle(folder: Path) -> Path:
-    """Random weights, with the heads' last layers scaled so that scores spread over 0..1 and boxes differ in size."""
+    """Random weights, with the heads' last layers scaled so that on a chest scores spread and boxes differ in size."""
     import torch  # noqa: PLC0415 - slow, and absent where only the service is installed
 
     write_practice_bundle(folder, SPEC)
     path = folder / "models" / "model.pt"
     state = torch.load(path, weights_only=True)
-    state["classification_head.cls_logits.weight"] *= 60
-    state["classification_head.cls_logits.bias"] += 1.5
-    state["regression_head.bbox_reg.weight"] *= 8
+    network = build_network(read_bundle(folder))
+    x, y, z = SPEC.spacing_xyz_mm
+    spec = PreprocessingSpec(
+        spacing_zyx_mm=(z, y, x), window_hu=(-1024, 300), extent="scan", directions_zyx="SAR", shape_multiple=16
+    )
+    chest = preprocess(phantom_ct(shape_zyx=(24, 64, 64), spacing_zyx_mm=(8.0, 6.0, 6.0)).volume, None, spec).values
+    with torch.no_grad():
+        said = network(torch.from_numpy(chest.transpose(2, 1, 0).copy())[None, None])
+    for head, key, mean, spread in (
+        ("classification_head.cls_logits", "classification", -6.5, 2.0),
+        ("regression_head.bbox_reg", "box_regression", 0.0, 0.25),
+    ):
+        values = torch.cat([level.flatten() for level in said[key]])
+        factor = spread / values.std()
+        state[f"{head}.weight"] *= factor
+        state[f"{head}.bias"] = (state[f"{head}.bias"] - values.mean()) * factor + mean
     torch.save(state, path)
     return folder
