@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 _OPERATORS = (
     "nms", "qnms", "roi_align", "_roi_align_backward", "ps_roi_align", "_ps_roi_align_backward", "roi_pool",
@@ -25,23 +26,25 @@ def installed() -> bool:
 
 
 @functools.cache
-def declare_operators() -> object | None:
+def declare_operators() -> object:
     """Make ``import torchvision`` work, whatever build it is; call before the first import of `monai.apps.detection`.
 
     Returns
     -------
-    object or None
+    object
         The declarations, which hold for as long as the process lives; None where torchvision's own operators load.
     """
     import torch  # noqa: PLC0415
 
+    library_of: Any = torch.library.Library
+    load: Any = torch.ops.load_library
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("MONAI's detection needs torchvision: sh requirements/install_torch.sh PYTHON")
     try:
-        torch.ops.load_library(str(Path(spec.origin).with_name("_C.so")))
+        load(str(Path(spec.origin).with_name("_C.so")))
     except OSError:
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        library = library_of("torchvision", "FRAGMENT")
         for name in _OPERATORS:
             library.define(f"{name}(Tensor values) -> Tensor")
         return library

@@ -38,7 +38,8 @@ class AnalysisOptions:
     threads
         For resampling. The networks' threads are set when the model is loaded.
     detector_memory_mib
-        Memory that a pass of the detector may take, in MiB; larger lungs are cut into tiles, with the same result.
+        Memory that a pass of the detector may take, in MiB; larger lungs are cut into tiles, with the same result (but
+        see `app.inference.detection.window_notices`).
     detector_max_voxels
         The same bound in voxels, for tests; wins over the memory.
     keep_trace

@@ -214,3 +214,37 @@ def test_a_bundle_that_fails_leaves_no_folder(folder: Path, tmp_path: Path, caps
     assert import_command([str(folder), "--store", str(tmp_path), "--name", "none", "--with-characteriser", "a:1"]) == 2
     assert not (tmp_path / "none" / "1.0.0").exists()
     assert "neither a folder nor a zip file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "shape_zyx",
+    [
+        (16, 48, 48),  # the window itself
+        (24, 80, 112),  # several along each axis
+        (10, 50, 80),  # no multiple, and flatter than a window
+        (40, 33, 95),
+    ],
+)
+def test_windows_are_blended_as_monai_blends_them(shape_zyx: tuple[int, int, int]) -> None:
+    """A made-up network whose maps depend on the whole window, as normalised ones do."""
+    import torch  # noqa: PLC0415
+    from monai.inferers import SlidingWindowInferer  # noqa: PLC0415
+
+    from app.inference.detector_kinds import WindowRule  # noqa: PLC0415
+    from app.inference.windows import maps_of_volume  # noqa: PLC0415
+
+    def network(volume: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        told = volume + volume.mean()
+        return torch.nn.functional.avg_pool3d(told, (4, 4, 2)), torch.nn.functional.avg_pool3d(told, (8, 8, 4))
+
+    def ours(cut: np.ndarray) -> dict[str, np.ndarray]:
+        said = network(torch.from_numpy(np.ascontiguousarray(cut.transpose(0, 1, 4, 3, 2))))
+        return {str(n): level.numpy().transpose(0, 1, 4, 3, 2) for n, level in enumerate(said)}
+
+    values = np.random.default_rng(0).random(shape_zyx, dtype=np.float32)
+    maps, padded = maps_of_volume(values, ours, WindowRule(shape_zyx=(16, 48, 48), overlap=0.25), (4, 8, 8))
+    volume = torch.zeros(1, 1, *padded[::-1])
+    volume[0, 0, : shape_zyx[2], : shape_zyx[1], : shape_zyx[0]] = torch.from_numpy(values.transpose(2, 1, 0).copy())
+    expected = SlidingWindowInferer(roi_size=(48, 48, 16), overlap=0.25, mode="constant")(volume, network)
+    for n, level in enumerate(expected):
+        assert maps[str(n)].transpose(0, 1, 4, 3, 2) == pytest.approx(level.numpy(), abs=1e-5)
