@@ -1,9 +1,15 @@
-"""Four flat commands: `python -m training COMMAND --config training/configs/NAME.toml`.
+"""Flat commands: `python -m training COMMAND --config training/configs/NAME.toml`.
 
     prepare    make the caches and the split by patient
     train      train both stages, or one with --stage; resumes where it stopped
     evaluate   measure every figure of the model card on patients and lungs never trained on
     export     write a verified folder of the model store
+
+Without a configuration, for a network that was trained elsewhere (each has its own --help):
+
+    import-monai    MONAI's lung nodule detection bundle to a verified folder of the model store
+    compare-monai   the same scans through MONAI's own pipeline and through the service's
+    practice-monai  a small bundle, trained here on phantoms, to prove the other two
 
 `evaluate --submission results.csv --annotations annotations.csv ...` scores any LUNA16 submission instead.
 `torchrun --nproc-per-node N -m training prepare|train ...` shares the work among N processes, a GPU each.
@@ -20,7 +26,7 @@ from pathlib import Path
 import torch
 
 from app.evaluation.reference import Luna16Error
-from training import submission
+from training import compare_monai, import_monai, practice_bundle, submission
 from training.checkpoint import ResumeError
 from training.config import TrainingConfig, load_config
 from training.evaluate import evaluate
@@ -33,10 +39,18 @@ from training.processes import ProcessError, joined
 from training.splits import SplitError
 from training.train import train
 
+_OF_OTHERS = {
+    "import-monai": import_monai.main,
+    "compare-monai": compare_monai.main,
+    "practice-monai": practice_bundle.main,
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run one command; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] and arguments[0] in _OF_OTHERS:
+        return _OF_OTHERS[arguments[0]](arguments[1:])
     if arguments[:1] == ["evaluate"] and any(word.startswith("--submission") for word in arguments):
         parser = argparse.ArgumentParser(prog="python -m training evaluate")
         submission.add_submission_arguments(parser)

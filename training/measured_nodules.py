@@ -102,7 +102,7 @@ def measure_lidc(
     at_most
         Every so many nodules only, to save time.
     """
-    crop = model.manifest.characteriser.crop
+    crop = model.manifest.second_stage.crop
     stacks, exact = load_nodule_stacks(data, crop), calibrate(data).exact
     rows = np.flatnonzero(np.isin(stacks.patient_id, list(patients)))
     if at_most is not None and len(rows) > at_most:
@@ -132,7 +132,7 @@ def _measured(
     mask, reference = NoduleMask(found, grid, probability), NoduleMask(outlined, grid)
     low, high = crop.window_hu
     within = section(mask, CtVolume(np.rint(values * (high - low) + low).astype(np.int16), grid))
-    attributes = dict(zip(model.manifest.characteriser.attribute_names, said["attributes"][0].tolist(), strict=True))
+    attributes = dict(zip(model.manifest.second_stage.attribute_names, said["attributes"][0].tolist(), strict=True))
     signs = density_signs(within, attributes)
     return {
         "patient_id": stacks.patient_id[n],

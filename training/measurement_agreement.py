@@ -56,7 +56,7 @@ class MeasuredSphere:
 
 def measure_sphere(truth: Sphere, model: LoadedModel, rng: np.random.Generator) -> MeasuredSphere:
     """Measure as the service does; the candidate is a millimetre or so beside the centre, its diameter 20 % off."""
-    crop = model.manifest.characteriser.crop
+    crop = model.manifest.second_stage.crop
     center = np.asarray(truth.center_lps_mm) + rng.normal(0, 0.7, 3)
     x, y, z = (float(v) for v in center)
     candidate = Candidate((x, y, z), truth.diameter_mm * float(rng.uniform(0.8, 1.2)), 0.9)

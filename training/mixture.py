@@ -61,7 +61,7 @@ def tabulate(
     if not candidates:
         return CandidateTable(np.full((len(truths), 2), np.nan), np.empty((0, 2)))
     centers = np.asarray([c.center_lps_mm for c in candidates]).reshape(-1, 3)
-    crops = sample_crops(volume, centers, model.manifest.characteriser.crop)
+    crops = sample_crops(volume, centers, model.manifest.second_stage.crop)
     second = model.characteriser({"crops": crops})["nodule_probability"].astype(np.float64)
     said = np.stack([np.asarray([c.probability for c in candidates]), second], axis=1)
     explained = np.zeros(len(centers), bool)

@@ -58,7 +58,7 @@ def model_card(manifest: ModelManifest) -> str:
     ]
     files = [
         f"| {entry.file} | `{entry.sha256}` | {entry.parity.max_abs_difference:.1e} | {entry.parity.opset} |"
-        for entry in (manifest.detector, manifest.characteriser)
+        for entry in manifest.networks.values()
         if entry.parity is not None
     ]
     provenance = manifest.provenance
@@ -69,7 +69,7 @@ def model_card(manifest: ModelManifest) -> str:
         "",
         "## Meaning of the probabilities",
         "",
-        NODULE_MEANING.format(first=manifest.characteriser.detector_weight),
+        NODULE_MEANING.format(first=manifest.second_stage.detector_weight),
         "",
         *([f"Malignancy: {manifest.malignancy.meaning}"] if manifest.malignancy else []),
         "",
@@ -126,7 +126,7 @@ def _variants(manifest: ModelManifest) -> Iterator[str]:
             "; ".join(f"{f.name} {f.value:.3f} (fp32 {f.fp32:.3f}, n = {f.n}, {f.data})" for f in variant.figures),
             "not measured" if variant.seconds_ratio is None else f"{variant.seconds_ratio:.2f}",
         )
-        for entry in (manifest.detector, manifest.characteriser)
+        for entry in manifest.networks.values()
         for name, variant in entry.variants.items()
     ]
     if rows:

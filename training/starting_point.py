@@ -52,7 +52,7 @@ def start_from(config: TrainingConfig, fold: int, model: Path) -> None:
     manifest, sha256 = load_manifest_and_sha256(model)
     characteriser = Characteriser(config.characteriser.widths, len(config.characteriser.attributes))
     detector = Detector(config.detector.widths, config.detector.blocks)
-    fill(characteriser, initialisers(model / manifest.characteriser.file), "network.")
+    fill(characteriser, initialisers(model / manifest.second_stage.file), "network.")
     fill(detector, initialisers(model / manifest.detector.file), "detector.")
     folder = fold_folder(config, fold)
     folder.mkdir(parents=True, exist_ok=True)

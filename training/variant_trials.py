@@ -149,7 +149,7 @@ def final_probabilities(trial: LungTrial, candidates: list[Candidate], model: Lo
     """(candidates,) what the service would report of each."""
     if not candidates:
         return np.empty(0)
-    entry = model.manifest.characteriser
+    entry = model.manifest.second_stage
     crops = sample_crops(trial.volume, [c.center_lps_mm for c in candidates], entry.crop)
     second = np.concatenate(
         [

@@ -91,7 +91,7 @@ def _build(
     sizes: Sizes,
 ) -> list[Trial]:
     """Files where a kind needs its own, and entries that let every kind run here."""
-    entries: dict[str, NetworkFile] = {"detector": manifest.detector, "characteriser": manifest.characteriser}
+    entries = manifest.networks
     trials = []
     for role in ROLES:
         content = (workshop / entries[role].file).read_bytes()
@@ -117,10 +117,10 @@ def _build(
 
 def _with_verdict(workshop: Path, manifest: ModelManifest) -> ModelManifest:
     """Models that were exported without a verdict get one."""
-    if manifest.characteriser.verdict is not None:
+    if manifest.second_stage.verdict is not None:
         return manifest
-    verdict = write_verdict(workshop, manifest.characteriser.file)
-    return manifest.model_copy(update={"characteriser": manifest.characteriser.model_copy(update={"verdict": verdict})})
+    verdict = write_verdict(workshop, manifest.second_stage.file)
+    return manifest.model_copy(update={"characteriser": manifest.second_stage.model_copy(update={"verdict": verdict})})
 
 
 def _verdict_part(workshop: Path, made: bytes, name: str, variant: NetworkVariant) -> NetworkVariant:
@@ -139,7 +139,7 @@ def _tried(
     sizes: Sizes,
 ) -> list[Trial]:
     lungs = lung_trials(config, prepared, fold, sizes.populations)
-    crop = loaded[FP32].manifest.characteriser.crop
+    crop = loaded[FP32].manifest.second_stage.crop
     crops = crop_trial(config.data, crop, prepared, fold, sizes)
     runs = try_detectors(lungs, loaded)
     scores = {name: score_crops(crops, model) for name, model in loaded.items()}
@@ -181,10 +181,10 @@ def _with_variants(manifest: ModelManifest, trials: Sequence[Trial]) -> ModelMan
         for trial in trials
         if trial.verdict_part is not None
     }
-    verdict = manifest.characteriser.verdict and manifest.characteriser.verdict.model_copy(update={"variants": parts})
+    verdict = manifest.second_stage.verdict and manifest.second_stage.verdict.model_copy(update={"variants": parts})
     changed: dict[str, DetectorEntry | NetworkFile] = {
         "detector": manifest.detector.model_copy(update={"variants": detector}),
-        "characteriser": manifest.characteriser.model_copy(update={"variants": characteriser, "verdict": verdict}),
+        "characteriser": manifest.second_stage.model_copy(update={"variants": characteriser, "verdict": verdict}),
     }
     return manifest.model_copy(update=changed)
 

@@ -31,7 +31,7 @@ class PriorNodule(Answer):
     id: str = Field(description="Identifier within the prior's nodules.")
     probability: Probability = Field(description="That this is a nodule, 0 to 1.")
     diameter_mm: Millimetres = Field(description="Mean of long and short axis, in mm.")
-    volume_mm3: CubicMillimetres = Field(description="Volume, in mm3.")
+    volume_mm3: CubicMillimetres | None = Field(description="Volume, in mm3; null where the model draws no outline.")
     center_lps_mm: Point = Field(description="Centre (x, y, z) in LPS mm of the prior scan.")
 
 

@@ -208,6 +208,9 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = {
     ExtraMissing: ProblemKind(
         "extra_missing", 501, "Not installed here", "`values` name the extra that whoever runs the service can install."
     ),
+    errors.NoCharacteriser: ProblemKind(
+        "no_characteriser", 409, "Not told by this model", "`detail` says why; ask a model that has a characteriser."
+    ),
     LungNoduleError: ProblemKind("refused", 422, "Request refused", "`detail` says why."),
     Exception: ProblemKind(
         "internal_error",

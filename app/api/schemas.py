@@ -167,9 +167,13 @@ class Nodule(_Answer):
         description="malignancy_probability against the model's threshold; null where the former is."
     )
     diameter_mm: Millimetres = Field(description="Mean of long and short axis, in mm.", ge=0)
-    long_axis_mm: Millimetres = Field(description="Longest extent in the axial slice of largest area, in mm.", ge=0)
+    long_axis_mm: Millimetres = Field(
+        description="Longest extent in the axial slice of largest area, in mm; of a box its longer side.", ge=0
+    )
     short_axis_mm: Millimetres = Field(description="Longest extent across the long axis, same slice, in mm.", ge=0)
-    volume_mm3: CubicMillimetres = Field(description="Volume of the nodule, in mm3.", ge=0)
+    volume_mm3: CubicMillimetres | None = Field(
+        description="Volume of the nodule, in mm3; null where the model draws no outline.", ge=0
+    )
     mean_hu: HounsfieldUnits | None = Field(description="Mean density, in HU; null where not measured.")
     side: Side | None = Field(description="The patient's lung; null where it is in neither.")
     center_lps_mm: Point = Field(description="Centre (x, y, z) in mm, DICOM's frame: to left, back and head.")
@@ -220,7 +224,9 @@ class AnalysisResult(_Answer):
         description="By network: fp32, or the name of its variant in the model's manifest that ran."
     )
     operating_point: OperatingPoint = Field(description="Which of the model's thresholds was in force.")
-    malignancy_meaning: str = Field(description="What malignancy_probability was trained to mean.")
+    malignancy_meaning: str = Field(
+        description="What malignancy_probability was trained to mean, or that the model does not tell it."
+    )
     timings_s: dict[str, float] = Field(description="Seconds in each stage of the analysis.")
     nodules: tuple[Nodule, ...] = Field(description="By falling probability; empty when none was found.")
     assessment: Assessment = Field(description="Risk and guidelines; what it lacked is in its `inputs_missing`.")

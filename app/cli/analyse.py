@@ -221,7 +221,7 @@ def _print_table(findings: Findings) -> None:
             _malignancy(nodule),
             (nodule.kind or "-").replace("_", "-"),
             f"{nodule.diameter_mm:.1f} mm",
-            f"{nodule.volume_mm3:.0f} mm³",
+            "-" if nodule.volume_mm3 is None else f"{nodule.volume_mm3:.0f} mm³",
             ", ".join(f"{value:.1f}" for value in nodule.center_lps_mm) + " mm",
             _place(nodule),
             _images(nodule),

@@ -80,8 +80,12 @@ def _rows(findings: Findings, comparison: Comparison) -> list[tuple[str, ...]]:
             change = _CHANGES.get(nodule.status, f"fainter in the other scan{there}")
             found = nodules[nodule.nodule_id]
             names = (found.id, "-") if is_current else ("-", found.id)
-            rows.append((*names, f"{found.diameter_mm:.1f} mm", f"{found.volume_mm3:.0f} mm³", change, "", ""))
+            rows.append((*names, f"{found.diameter_mm:.1f} mm", _volume(found), change, "", ""))
     return rows
+
+
+def _volume(nodule: Nodule) -> str:
+    return "-" if nodule.volume_mm3 is None else f"{nodule.volume_mm3:.0f} mm³"
 
 
 def _pair(pair: NodulePair, before: Nodule, now: Nodule) -> tuple[str, ...]:
@@ -91,7 +95,7 @@ def _pair(pair: NodulePair, before: Nodule, now: Nodule) -> tuple[str, ...]:
         pair.current_id,
         pair.prior_id,
         f"{before.diameter_mm:.1f} -> {now.diameter_mm:.1f} mm",
-        f"{before.volume_mm3:.0f} -> {now.volume_mm3:.0f} mm³",
+        f"{before.volume_mm3 or 0:.0f} -> {_volume(now)}",
         f"{growth.by_volume}, {growth.volume_change_percent:+.0f} % ({low:+.0f} to {high:+.0f})",
         f"{growth.by_diameter.replace('_', ' ')}, {growth.diameter_change_mm:+.1f} mm",
         _doubling(growth.doubling_time_days, growth.doubling_time_interval_days),

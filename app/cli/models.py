@@ -140,18 +140,22 @@ def _described(manifest: ModelManifest) -> str:
         f"  intended use   {manifest.intended_use}",
         f"  trained        {made.created} from {made.code[:12]}, config {made.config}",
         f"  data           {', '.join(made.data)} ({made.data_licence})",
-        f"  spacing        {manifest.preprocessing.spacing_mm:g} mm",
+        f"  spacing        {' x '.join(f'{mm:g}' for mm in manifest.preprocessing.voxel_zyx_mm[::-1])} mm (x, y, z)",
+        f"  detector       {manifest.detector.kind}",
         f"  malignancy     {manifest.malignancy.meaning if manifest.malignancy else 'not judged'}",
         "  operating points",
     ]
     for name, point in manifest.operating_points.items():
         default = " (default)" if name == manifest.default_operating_point else ""
         lines.append(f"    {name}{default}: threshold {point.threshold:g}. {point.description}")
-    lines += _variants("detector", manifest.detector) + _variants("characteriser", manifest.characteriser)
+    for role, entry in manifest.networks.items():
+        lines += _variants(role, entry)
     lines += ["  measured"] if manifest.metrics else []
     for metric in manifest.metrics:
         interval = f" [{metric.ci95[0]:.3f}, {metric.ci95[1]:.3f}]" if metric.ci95 else ""
         lines.append(f"    {metric.name} {metric.value:.3f}{interval}, n = {metric.n}, {metric.data}")
+    lines += ["  published by others, not measured here"] if manifest.published else []
+    lines += [f"    {told.name} {told.value:g}, {told.data}: {told.published_by}" for told in manifest.published]
     return "\n".join(lines)
 
 

@@ -109,6 +109,12 @@ class ModelError(LungNoduleError):
     default_code = "model_invalid"
 
 
+class NoCharacteriser(ModelError):
+    """A model that has a detector only is asked for what its second stage would tell."""
+
+    default_code = "no_characteriser"
+
+
 class OptionError(LungNoduleError):
     """An option of the request names something that the model or the service does not have."""
 

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.imaging.linear_resampling import InPlane, interpolate, linear_axis, resample_windowed
 from app.imaging.lungs import LungMask
-from app.imaging.volume import CtVolume, Grid, PreparedVolume, canonical
+from app.imaging.volume import CtVolume, Directions, Grid, PreparedVolume, canonical
+
+Spacing = Annotated[float, Field(gt=0.2, le=5.0)]
 
 _INDEX_ROUNDING = 2.0**-16
 """Voxels: far above the error of a double's arithmetic, far below what interpolation shows."""
@@ -39,6 +41,18 @@ class PreprocessingSpec(BaseModel):
     shape_multiple: int = Field(
         default=16, ge=1, description="Every axis of the prepared array is padded to a multiple of this."
     )
+    spacing_zyx_mm: tuple[Spacing, Spacing, Spacing] | None = Field(
+        default=None, description="Voxel spacing along z, y and x in mm, in place of spacing_mm; null: isotropic."
+    )
+    extent: Literal["lungs", "scan"] = Field(
+        default="lungs",
+        description="What is prepared: the box around the lungs, or the whole scan from its first voxel on, with "
+        "the scan's edge repeated where the last voxel lies beyond it.",
+    )
+    directions_zyx: Directions = Field(
+        default="SPL",
+        description="Where z, y and x of the prepared array run: superior, posterior, left, or as NIfTI's RAS does.",
+    )
 
     @model_validator(mode="after")
     def _window_is_ordered(self) -> PreprocessingSpec:
@@ -46,10 +60,19 @@ class PreprocessingSpec(BaseModel):
             raise ValueError(f"window_hu must be (low, high), got {self.window_hu}")
         return self
 
+    @property
+    def voxel_zyx_mm(self) -> NDArray[np.float64]:
+        """(3,) spacing of the prepared array along z, y, x in mm."""
+        return np.array((self.spacing_mm,) * 3 if self.spacing_zyx_mm is None else self.spacing_zyx_mm)
+
     @cached_property
     def digest(self) -> str:
-        """sha256 of the canonical JSON of the spec."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        """sha256 of the canonical JSON of the spec; what came later and is not used does not count."""
+        said = self.model_dump(mode="json")
+        for name in ("spacing_zyx_mm", "extent", "directions_zyx"):
+            if getattr(self, name) == type(self).model_fields[name].default:
+                del said[name]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 class CropSpec(BaseModel):
@@ -70,97 +93,60 @@ class CropSpec(BaseModel):
     )
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """One output axis of a resampling: for each output index its two source indices and the second's weight."""
-
-    lower: NDArray[np.intp]
-    upper: NDArray[np.intp]
-    weight: NDArray[np.float32]
-    inside: NDArray[np.bool_]
-    """Whether the position lies in the scan, its outermost half voxel included."""
-
-    def touched(self) -> slice:
-        """The source indices that are used."""
-        return slice(int(self.lower.min()), int(self.upper.max()) + 1)
-
-    def from_first_touched(self) -> _Axis:
-        """The same axis, its source indices counted from the first that is used."""
-        first = self.lower.min()
-        return replace(self, lower=self.lower - first, upper=self.upper - first)
-
-
-class _InPlane:
-    """Bilinear sampling of planes at the product of two axes, with buffers for one thread.
-
-    Every voxel goes through the same operations in the same order wherever it is computed, so the result is the same
-    to the last bit. `numpy.take` into a buffer is several times faster than indexing with arrays.
-    """
-
-    def __init__(self, rows: _Axis, columns: _Axis) -> None:
-        self.touched = (rows.touched(), columns.touched())
-        """Rows and columns of the plane that are to be passed, and no others."""
-        self._rows, self._columns = rows.from_first_touched(), columns.from_first_touched()
-        width = self.touched[1].stop - self.touched[1].start
-        self._two_rows = [np.empty((len(rows.lower), width), np.float32) for _ in range(2)]
-        self._second_columns = np.empty((len(rows.lower), len(columns.lower)), np.float32)
-        self._rows_outside, self._columns_outside = np.flatnonzero(~rows.inside), np.flatnonzero(~columns.inside)
-
-    def sample(self, plane: NDArray[np.float32], window_hu: tuple[float, float], out: NDArray[np.float32]) -> None:
-        """Sample and window one plane; what lies outside the scan is 0."""
-        rows, columns = self._rows, self._columns
-        (top, bottom), right = self._two_rows, self._second_columns
-        # "clip" only keeps numpy from copying the buffer; no index is out of bounds.
-        np.take(plane, rows.lower, axis=0, out=top, mode="clip")
-        np.take(plane, rows.upper, axis=0, out=bottom, mode="clip")
-        _interpolate(top, bottom, rows.weight[:, None], out=bottom)
-        np.take(bottom, columns.lower, axis=1, out=out, mode="clip")
-        np.take(bottom, columns.upper, axis=1, out=right, mode="clip")
-        _interpolate(out, right, columns.weight, out=right)
-        low, high = window_hu
-        np.subtract(right, np.float32(low), out=right)
-        np.multiply(right, np.float32(1.0 / (high - low)), out=right)
-        np.clip(right, np.float32(0.0), np.float32(1.0), out=out)
-        out[self._rows_outside] = 0.0
-        out[:, self._columns_outside] = 0.0
-
-
-def preprocess(volume: CtVolume, lungs: LungMask, spec: PreprocessingSpec, *, threads: int = 2) -> PreparedVolume:
-    """Crop to the lungs, resample to isotropic spacing and window, in one pass.
+def preprocess(
+    volume: CtVolume, lungs: LungMask | None, spec: PreprocessingSpec, *, threads: int = 2
+) -> PreparedVolume:
+    """Crop to the lungs unless the whole scan is asked for, resample and window, in one pass.
 
     Parameters
     ----------
     volume
         CT in HU, any orientation and spacing.
     lungs
-        Lung mask of the same volume.
+        Lung mask of the same volume. None only where ``spec.extent`` is ``scan``; then ``in_lungs`` is None too.
     spec
-        Spacing, window, margin.
+        Spacing, window, extent, margin.
     threads
         Worker threads; the result is bit-identical for any number.
 
     Returns
     -------
     PreparedVolume
-        float32 in 0..1, axes nearest to (S, P, L); outside the scan it is 0 (air).
+        float32 in 0..1, axes nearest to ``spec.directions_zyx``; outside the scan and in the padding it is 0 (air).
+
+    Raises
+    ------
+    ValueError
+        If there are no lungs to crop to.
     """
-    hu, grid = canonical(volume)
-    low, high = _lung_box_index(lungs, grid, spec.lung_margin_mm)
-    spacing = grid.spacing_zyx_mm
-    steps = (high - low) * spacing / spec.spacing_mm
-    length = [int(np.ceil(n - _INDEX_ROUNDING)) + 1 for n in steps]
+    hu, grid = canonical(volume, spec.directions_zyx)
+    step = spec.voxel_zyx_mm / grid.spacing_zyx_mm
+    if spec.extent == "scan":
+        low, length = np.zeros(3), _whole_lengths(grid, step)
+    elif lungs is None:
+        raise ValueError("preprocess needs a lung mask to crop to the lungs")
+    else:
+        low, high = _lung_box_index(lungs, grid, spec.lung_margin_mm)
+        # Written with both spacings: the last digits of the quotient are what models in the field were trained with.
+        steps = (high - low) * grid.spacing_zyx_mm / spec.voxel_zyx_mm
+        length = [int(np.ceil(n - _INDEX_ROUNDING)) + 1 for n in steps]
     depth, height, width = (-(-n // spec.shape_multiple) * spec.shape_multiple for n in length)
     shape = (depth, height, width)
-    step = spec.spacing_mm / spacing
-    axes = [_linear_axis(low[i] + np.arange(shape[i]) * step[i], hu.shape[i]) for i in range(3)]
-    values = _resample_windowed(hu, axes, spec.window_hu, threads)
+    axes = [linear_axis(low[i] + np.arange(shape[i]) * step[i], hu.shape[i]) for i in range(3)]
+    if spec.extent == "scan":
+        axes = [replace(axis, inside=np.arange(shape[i]) < length[i]) for i, axis in enumerate(axes)]
+    values = resample_windowed(hu, axes, spec.window_hu, threads)
     affine = np.eye(4)
     affine[:3, :3] = grid.affine[:3, :3] * step
     affine[:3, 3] = grid.to_patient(low)
     prepared_grid = Grid(shape, affine)
-    return PreparedVolume(
-        values, prepared_grid, spec.digest, in_lungs=lungs.widened_on(prepared_grid, spec.lung_margin_mm)
-    )
+    in_lungs = None if lungs is None else lungs.widened_on(prepared_grid, spec.lung_margin_mm)
+    return PreparedVolume(values, prepared_grid, spec.digest, in_lungs=in_lungs)
+
+
+def _whole_lengths(grid: Grid, step: NDArray[np.float64]) -> list[int]:
+    """Voxels along each axis from the scan's first voxel on, whose last is nearest to the scan's last."""
+    return [int(np.rint((n - 1) / s)) + 1 for n, s in zip(grid.shape_zyx, step, strict=True)]
 
 
 def sample_crops(
@@ -196,17 +182,17 @@ def sample_crops(
     pixels = (np.arange(spec.size_px) - spec.size_px // 2) * spec.spacing_mm
     crops = np.empty((len(centers), len(offsets), spec.size_px, spec.size_px), np.float32)
     for n, center in enumerate(centers):
-        in_plane = _InPlane(
-            _linear_axis(center[1] + pixels / spacing[1], hu.shape[1]),
-            _linear_axis(center[2] + pixels / spacing[2], hu.shape[2]),
+        in_plane = InPlane(
+            linear_axis(center[1] + pixels / spacing[1], hu.shape[1]),
+            linear_axis(center[2] + pixels / spacing[2], hu.shape[2]),
         )
         at = center[0] + offsets / spacing[0]
-        along_z = _linear_axis(at if spec.along_z == "linear" else np.floor(at + 0.5), hu.shape[0])
+        along_z = linear_axis(at if spec.along_z == "linear" else np.floor(at + 0.5), hu.shape[0])
         for s, z in enumerate(along_z.lower):
             plane = hu[z][in_plane.touched].astype(np.float32)
             if along_z.weight[s] > 0:
                 above = hu[along_z.upper[s]][in_plane.touched].astype(np.float32)
-                plane = _interpolate(plane, above, along_z.weight[s], out=above)
+                plane = interpolate(plane, above, along_z.weight[s], out=above)
             in_plane.sample(plane, spec.window_hu, out=crops[n, s])
     return crops
 
@@ -254,67 +240,3 @@ def _lung_box_index(lungs: LungMask, grid: Grid, margin_mm: float) -> tuple[NDAr
     low = np.round(np.maximum(corners.min(axis=0) - margin, 0.0) / _INDEX_ROUNDING) * _INDEX_ROUNDING
     high = np.minimum(corners.max(axis=0) + margin, np.asarray(grid.shape_zyx) - 1.0)
     return low, np.maximum(high, low)
-
-
-def _linear_axis(positions: NDArray[np.float64], size: int) -> _Axis:
-    """Source indices and weights; positions beyond half a voxel outside are marked."""
-    inside = (positions >= -0.5) & (positions <= size - 0.5)
-    clipped = np.clip(positions, 0, size - 1)
-    lower = np.floor(clipped).astype(np.intp)
-    upper = np.minimum(lower + 1, size - 1)
-    return _Axis(lower, upper, (clipped - lower).astype(np.float32), inside)
-
-
-def _interpolate(
-    first: NDArray[np.float32],
-    second: NDArray[np.float32],
-    weight: NDArray[np.float32] | np.float32,
-    out: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Return ``first + weight * (second - first)`` in ``out``, which may be ``second``."""
-    np.subtract(second, first, out=out)
-    np.multiply(out, weight, out=out)
-    return np.add(first, out, out=out)
-
-
-def _resample_windowed(
-    hu: NDArray[np.int16], axes: list[_Axis], window_hu: tuple[float, float], threads: int
-) -> NDArray[np.float32]:
-    """Trilinear resampling and windowing; each thread makes a run of planes of its own."""
-    values = np.empty([len(axis.lower) for axis in axes], np.float32)
-    runs = np.array_split(np.arange(len(values)), max(1, threads))
-    with ThreadPoolExecutor(max_workers=len(runs)) as pool:
-        list(pool.map(lambda run: _resample_run(hu, axes, window_hu, run, values), runs))
-    return values
-
-
-def _resample_run(
-    hu: NDArray[np.int16],
-    axes: list[_Axis],
-    window_hu: tuple[float, float],
-    run: NDArray[np.intp],
-    values: NDArray[np.float32],
-) -> None:
-    """Fill the planes ``run`` of ``values``."""
-    along_z, rows, columns = axes
-    in_plane = _InPlane(rows, columns)
-    cropped = hu[:, *in_plane.touched]
-    between = np.empty(cropped.shape[1:], np.float32)
-    # Neighbouring output planes share their source planes; an even and an odd one are all that is ever needed at once.
-    sources = (np.empty_like(between), np.empty_like(between))
-    held = [-1, -1]
-
-    def source(index: int) -> NDArray[np.float32]:
-        if held[index % 2] != index:
-            np.copyto(sources[index % 2], cropped[index])
-            held[index % 2] = index
-        return sources[index % 2]
-
-    for z in run:
-        if not along_z.inside[z]:
-            values[z] = 0.0
-            continue
-        plane = source(int(along_z.lower[z]))
-        if along_z.weight[z] > 0:
-            plane = _interpolate(plane, source(int(along_z.upper[z])), along_z.weight[z], out=between)
-        in_plane.sample(plane, window_hu, out=values[z])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import permutations
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,9 @@ from app.imaging.patient_attributes import PatientAttributes
 from app.imaging.visit import Visit
 
 FloatArray = NDArray[np.float64]
+
+Directions = Literal["SPL", "SAR"]
+"""Where the z, y and x axes of an array run: superior; posterior or anterior; left or right."""
 
 _PREFERRED_AXIS_LPS = (2, 1, 0)
 """The patient axis (x, y, z = 0, 1, 2) that the canonical z, y and x array axes run along."""
@@ -199,15 +203,19 @@ def nearest_axes(grid: Grid) -> tuple[tuple[int, int, int], tuple[bool, bool, bo
     return order, (against[0], against[1], against[2])
 
 
-def canonical(volume: CtVolume) -> tuple[NDArray[np.int16], Grid]:
-    """View of the voxels with array axes nearest to (S, P, L), and its grid; nothing is copied or interpolated.
+def canonical(volume: CtVolume, directions_zyx: Directions = "SPL") -> tuple[NDArray[np.int16], Grid]:
+    """View of the voxels with array axes nearest to (S, P, L) or (S, A, R), and its grid.
+
+    Nothing is copied or interpolated.
 
     Returns
     -------
     hu, grid
         int16 view (z, y, x) and the grid that places it where the original lies.
     """
-    order, flipped = nearest_axes(volume.grid)
+    order, against = nearest_axes(volume.grid)
+    runs_back = [letter not in "SPL" for letter in directions_zyx]
+    flipped = [against[i] != runs_back[i] for i in range(3)]
     hu = volume.hu.transpose(order)[tuple(slice(None, None, -1 if f else 1) for f in flipped)]
     columns = volume.grid.affine[:3, list(order)]
     start = np.zeros(3)

@@ -124,7 +124,7 @@ def malignancy_at(volume: CtVolume, centers_lps_mm: Sequence[Point], model: Load
     """
     judged: list[float] = []
     for start in range(0, len(centers_lps_mm), BATCH):
-        crops = sample_crops(volume, centers_lps_mm[start : start + BATCH], model.manifest.characteriser.crop)
+        crops = sample_crops(volume, centers_lps_mm[start : start + BATCH], model.manifest.second_stage.crop)
         said = ask_characteriser(model.judge, crops)
         if "malignancy_probability" not in said:
             raise ModelError(
@@ -183,7 +183,7 @@ def _verdicts(
     on_progress: Callable[[float, str], None],
 ) -> list[_Verdict]:
     """All candidates, by falling final probability."""
-    entry = model.manifest.characteriser
+    entry = model.manifest.second_stage
     verdicts = []
     for start in range(0, len(candidates), BATCH):
         on_progress(0.5 * start / len(candidates), f"candidate {start + 1} of {len(candidates)}")
@@ -212,7 +212,7 @@ def _verdict(candidate: Candidate, said: Mapping[str, Any], entry: AnyCharacteri
 def _outlined(
     volume: CtVolume, verdict: _Verdict, model: LoadedModel
 ) -> tuple[CharacterisedNodule, tuple[Notice, ...]]:
-    entry = model.manifest.characteriser
+    entry = model.manifest.second_stage
     if not isinstance(entry, CharacteriserEntry):
         mask, notices = sphere(volume, verdict.candidate)
     else:

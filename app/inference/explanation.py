@@ -94,7 +94,7 @@ def explain(
     ModelError
         When the network cannot be run or answers no numbers.
     """
-    spec = model.manifest.characteriser.crop
+    spec = model.manifest.second_stage.crop
     crop = sample_crops(volume, [center_lps_mm], spec)[0]
     whole = ask_characteriser(model.judge, crop[None])
     lung = _lung_value(crop, spec)
@@ -179,7 +179,7 @@ def _outline_on(
     crop: NDArray[np.float32], volume: CtVolume, center_lps_mm: Point, diameter_mm: float, model: LoadedModel
 ) -> NDArray[np.bool_]:
     """The nodule's outline on the slices of the crop: the nearest slice of the whole outline for each."""
-    spec = model.manifest.characteriser.crop
+    spec = model.manifest.second_stage.crop
     candidate = Candidate(center_lps_mm, diameter_mm, 1.0)
     mask, _ = outline(
         volume,

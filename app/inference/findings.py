@@ -26,6 +26,8 @@ class Candidate:
     center_lps_mm: Point
     diameter_mm: float
     probability: float
+    box_corners_lps_mm: tuple[Point, Point] | None = None
+    """Two opposite corners of the detector's box, whose edges run along the axes of the scan."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,14 @@ class Nodule:
     id: str
     probability: float
     malignancy_probability: float | None
-    """None where the model does not judge malignancy."""
+    """None where the model does not judge malignancy. A detector alone gives no volume and no mask either."""
     label: str | None
     """`benign` or `malignant`: malignancy_probability against the manifest's threshold; None without the former."""
     diameter_mm: float
     """Mean of the long and the short axis in the axial slice of largest area."""
     long_axis_mm: float
     short_axis_mm: float
-    volume_mm3: float
+    volume_mm3: float | None
     center_lps_mm: Point
     box_index_zyx: tuple[Point, Point]
     """(min, max) corners in continuous index coordinates of the original volume."""

@@ -82,14 +82,19 @@ def lung_surface(lungs: LungMask) -> LungSurface:
 
 
 def locate(
-    mask: NoduleMask, center_lps_mm: Point, side: Side | None, surface: LungSurface, *, whole_lungs: bool = True
+    mask: NoduleMask | None,
+    center_lps_mm: Point,
+    side: Side | None,
+    surface: LungSurface,
+    *,
+    whole_lungs: bool = True,
 ) -> Location | None:
     """Where a nodule lies in its lung; None where it lies in neither.
 
     Parameters
     ----------
     mask
-        Outline of the nodule.
+        Outline of the nodule; without one no distance to the pleura is told.
     center_lps_mm
         Its centre.
     side
@@ -101,7 +106,7 @@ def locate(
     """
     if side is None or side not in surface.extents:
         return None
-    to_pleura = _distance_to_pleura_mm(mask, surface)
+    to_pleura = None if mask is None else _distance_to_pleura_mm(mask, surface)
     hilum = surface.hila_lps_mm.get(side)
     lobe, confidence = (
         estimate_lobe(*surface.extents[side].shares(center_lps_mm), side) if whole_lungs else (None, None)

@@ -1,11 +1,22 @@
 """The contract between training and service: one `manifest.json` in each `model_store/<name>/<version>/`.
 
-Networks keep their post-processing with them. The two kinds a manifest can name:
+What a manifest can name. All detectors have the input ``volume``, float32 (1, 1, z, y, x), network units.
 
-Detector (`heat map decoded in the graph`)
-    input   ``volume``  float32 (1, 1, z, y, x), network units, axes a multiple of ``shape_multiple``
+Detector ``boxes-3d``: decoded in its graph. Axes of the input are a multiple of ``shape_multiple``
     outputs ``boxes``   float32 (1, k, 6), order of `app.inference.boxes`, index coordinates of the input
             ``scores``  float32 (1, k), probabilities by falling order
+
+Detector ``heat-map``: a map of centres, decoded by `app.inference.heat_maps`. Axes as above
+    outputs ``heat``    float32 (1, 1, d, h, w), probability or logit of a centre in each cell
+            ``size``    float32 (1, 1 or 3, d, h, w), side of the box or its sides z, y, x
+            ``offset``  float32 (1, 3, d, h, w), optional: centre less middle of the cell, voxels, z, y, x
+
+Detector ``retinanet-heads``: heads of an anchor-based network, decoded by `app.inference.retinanet`
+    outputs ``logits_0`` ...  float32 (1, a, d, h, w), one map for each of ``levels``, a anchors a cell
+            ``deltas_0`` ...  float32 (1, 6 a, d, h, w), anchor by anchor: shift z, y, x over the anchor's side, log of
+                              the growth z, y, x
+
+A detector may stand alone. Else there is a second stage:
 
 Characteriser (`axial crops`)
     input   ``crops``                   float32 (n, s, rows, columns), network units, any n and s
@@ -29,177 +40,34 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from app.imaging.errors import ModelError
-from app.imaging.preprocessing import CropSpec, PreprocessingSpec
-from app.inference.network_heads import BlockInput, Head, SliceInput
+from app.imaging.errors import ModelError, NoCharacteriser
+from app.imaging.preprocessing import PreprocessingSpec
+from app.inference.characteriser_kinds import AnyCharacteriser, AxialSliceEntry, CharacteriserEntry, CropBlockEntry
+from app.inference.detector_kinds import DETECTOR_KINDS, AnyDetector, DetectorEntry, HeatMapEntry, RetinaNetEntry
+from app.inference.network_files import (
+    AUTO,
+    FP32,
+    NetworkFile,
+    NetworkVariant,
+    Parity,
+    Sha256,
+    Strict,
+    VariantFigure,
+)
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="A name inside the folder.")]
-VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-
-FP32, AUTO = "fp32", "auto"
-"""The network as it was exported; and the word for "whatever is fastest here". No variant may have these names."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Parity(_Strict):
-    """torch against ONNX Runtime on the same input, measured at export."""
-
-    max_abs_difference: float = Field(ge=0)
-    opset: int
-    torch_version: str
-    onnxruntime_version: str
+__all__ = [
+    "AUTO", "AnyCharacteriser", "AnyDetector", "AxialSliceEntry", "CharacteriserEntry", "CropBlockEntry",
+    "DetectorEntry", "FP32", "HeatMapEntry", "Malignancy", "Metric", "ModelManifest", "NetworkFile",
+    "NetworkVariant", "OperatingPointEntry", "Parity", "Provenance", "PublishedFigure", "RetinaNetEntry",
+    "VariantFigure", "load_manifest", "load_manifest_and_sha256", "no_characteriser",
+]  # fmt: skip
 
 
-class VariantFigure(_Strict):
-    """A measure of accuracy, of a variant and of the fp32 network on the same cases."""
-
-    name: str
-    value: float
-    fp32: float
-    n: int = Field(ge=1)
-    data: str
-
-
-class NetworkVariant(_Strict):
-    """The same network in other arithmetic or another runtime; `training.variants` measures and writes it."""
-
-    file: FileName
-    sha256: Sha256
-    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"
-    arithmetic: Literal["float32", "float16", "bfloat16", "int8"]
-    device: Literal["cpu", "gpu"] = Field(default="cpu", description="Where it pays; elsewhere fp32 is run.")
-    max_abs_difference: float = Field(ge=0, description="Largest difference of a probability from fp32.")
-    figures: tuple[VariantFigure, ...] = ()
-    seconds_ratio: float | None = Field(
-        default=None, gt=0, description="Seconds over those of fp32, measured in turns; null: not measured."
-    )
-    bytes_per_voxel: float | None = Field(
-        default=None, gt=0, description="Detector: memory of a pass over its input, measured."
-    )
-
-
-class NetworkFile(_Strict):
-    """One ONNX file, and its variants by name."""
-
-    file: FileName
-    sha256: Sha256 = Field(description="sha256 of the file.")
-    parity: Parity | None = Field(default=None, description="torch against ONNX Runtime, measured at export.")
-    variants: dict[VariantName, NetworkVariant] = Field(
-        default_factory=dict, description="The same network in other arithmetic or another runtime."
-    )
-
-    @model_validator(mode="after")
-    def _names_are_free(self) -> NetworkFile:
-        if taken := {FP32, AUTO} & self.variants.keys():
-            raise ValueError(f"{sorted(taken)} cannot name a variant")
-        return self
-
-
-class DetectorEntry(NetworkFile):
-    """Stage 1: boxes over the lung volume."""
-
-    kind: Literal["boxes-3d"] = "boxes-3d"
-    score_threshold: float = Field(ge=0, le=1, description="Candidates below this are not characterised.")
-    nms_iou: float = Field(default=0.2, ge=0, le=1)
-    max_candidates: int = Field(default=100, ge=1)
-    halo_voxels: int = Field(default=32, ge=0, description="Context a tile needs around its core, in voxels.")
-    bytes_per_voxel: float | None = Field(
-        default=None, gt=0, description="Memory of a pass over its input, measured; null: not measured."
-    )
-
-
-class CharacteriserEntry(NetworkFile):
-    """Stage 2: what a candidate is."""
-
-    kind: Literal["axial-crops"] = "axial-crops"
-    verdict: NetworkFile | None = Field(
-        default=None, description="The same network cut off before its mask; a variant of it has the name of the whole."
-    )
-    crop: CropSpec
-    attribute_names: tuple[str, ...] = ()
-    detector_weight: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="Final log-odds are (1 - w) * characteriser + w * detector; chosen on validation data.",
-    )
-
-
-class _ForeignEntry(NetworkFile):
-    """What networks of another make have in common."""
-
-    crop: CropSpec
-    nodule: Head | None = Field(
-        default=None, description="That it is a nodule; without it the detector's probability stands."
-    )
-    malignancy: Head | None = Field(default=None, description="That it is malignant; without it nothing is said of it.")
-    detector_weight: float = Field(
-        default=0.0, ge=0, le=1, description="Final log-odds are (1 - w) * characteriser + w * detector."
-    )
-
-    @property
-    def attribute_names(self) -> tuple[str, ...]:
-        """None are read."""
-        return ()
-
-    @property
-    def verdict(self) -> NetworkFile | None:
-        """There is no mask to leave out."""
-        return None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> _ForeignEntry:
-        if self.nodule is None and self.malignancy is None:
-            raise ValueError("a characteriser says `nodule`, `malignancy` or both")
-        return self
-
-
-class AxialSliceEntry(_ForeignEntry):
-    """Stage 2 by a network of another make that sees one axial slice of each candidate."""
-
-    kind: Literal["axial-2d"]
-    input: SliceInput
-
-    @model_validator(mode="after")
-    def _one_slice(self) -> AxialSliceEntry:
-        if len(self.crop.slice_offsets_mm) != 1:
-            raise ValueError(f"kind axial-2d sees one slice; slice_offsets_mm are {self.crop.slice_offsets_mm}")
-        return self
-
-
-class CropBlockEntry(_ForeignEntry):
-    """Stage 2 by a network of another make that sees a block around each candidate."""
-
-    kind: Literal["crops-3d"]
-    input: BlockInput
-
-
-_KINDS = ("axial-crops", "axial-2d", "crops-3d")
-
-
-def _kind_of(entry: Any) -> str:  # noqa: ANN401 - whatever stands in the file
-    """Manifests that name no kind are of the first there was."""
-    kind = entry.get("kind", "axial-crops") if isinstance(entry, dict) else getattr(entry, "kind", "")
-    return str(kind)
-
-
-AnyCharacteriser = Annotated[
-    Annotated[CharacteriserEntry, Tag("axial-crops")]
-    | Annotated[AxialSliceEntry, Tag("axial-2d")]
-    | Annotated[CropBlockEntry, Tag("crops-3d")],
-    Discriminator(_kind_of),
-]
-
-
-class OperatingPointEntry(_Strict):
+class OperatingPointEntry(Strict):
     """A named threshold on the final nodule probability, and what it was measured to mean."""
 
     threshold: float = Field(ge=0, le=1)
@@ -209,14 +77,14 @@ class OperatingPointEntry(_Strict):
     measured_on: str | None = None
 
 
-class Malignancy(_Strict):
+class Malignancy(Strict):
     """What the malignancy probability was trained to mean."""
 
     meaning: str
     threshold: float = Field(default=0.5, ge=0, le=1)
 
 
-class Metric(_Strict):
+class Metric(Strict):
     """A measured figure with its data set, size and interval."""
 
     name: str
@@ -226,7 +94,16 @@ class Metric(_Strict):
     data: str
 
 
-class Provenance(_Strict):
+class PublishedFigure(Strict):
+    """A figure that somebody else states of the network; nothing here has measured it."""
+
+    name: str
+    value: float
+    data: str
+    published_by: str = Field(description="Who states it, and where.")
+
+
+class Provenance(Strict):
     """Where the networks came from."""
 
     code: str = Field(description="Commit of the repository that trained them.")
@@ -237,7 +114,7 @@ class Provenance(_Strict):
     created: str = Field(description="ISO 8601, UTC.")
 
 
-class ModelManifest(_Strict):
+class ModelManifest(Strict):
     """Everything the service must know to run a model as it was trained."""
 
     schema_version: Literal[1] = 1
@@ -248,18 +125,19 @@ class ModelManifest(_Strict):
     preprocessing_digest: Sha256 = Field(
         description="sha256 of the prepared reference phantom; loading recomputes it (see reference_digest)."
     )
-    detector: DetectorEntry
-    characteriser: AnyCharacteriser
+    detector: AnyDetector
+    characteriser: AnyCharacteriser | None = Field(
+        default=None, description="Null: a detector alone. Its nodules have no malignancy, no outline and no volume."
+    )
     operating_points: dict[str, OperatingPointEntry] = Field(min_length=1)
     default_operating_point: str
-    malignancy: Malignancy | None = Field(
-        default=None, description="Null only where the characteriser does not judge it."
-    )
+    malignancy: Malignancy | None = Field(default=None, description="Null only where no characteriser judges it.")
     metrics: tuple[Metric, ...] = ()
+    published: tuple[PublishedFigure, ...] = Field(default=(), description="Figures of whoever made the network.")
     provenance: Provenance
 
     @model_validator(mode="after")
-    def _default_exists(self) -> ModelManifest:
+    def _is_whole(self) -> ModelManifest:
         if self.default_operating_point not in self.operating_points:
             raise ValueError(
                 f"default_operating_point {self.default_operating_point!r} is not in {sorted(self.operating_points)}"
@@ -268,10 +146,40 @@ class ModelManifest(_Strict):
 
     @model_validator(mode="after")
     def _malignancy_has_a_meaning(self) -> ModelManifest:
-        judged = isinstance(self.characteriser, CharacteriserEntry) or self.characteriser.malignancy is not None
+        entry = self.characteriser
+        judged = entry is not None and (isinstance(entry, CharacteriserEntry) or entry.malignancy is not None)
         if judged != (self.malignancy is not None):
             raise ValueError("`malignancy` says what the characteriser's malignancy means: both are there, or neither")
         return self
+
+    @property
+    def second_stage(self) -> AnyCharacteriser:
+        """The characteriser of a model that has one.
+
+        Raises
+        ------
+        NoCharacteriser
+        """
+        if self.characteriser is None:
+            raise no_characteriser(f"{self.name} {self.version}")
+        return self.characteriser
+
+    @property
+    def networks(self) -> dict[str, NetworkFile]:
+        """The entry of each network that the model has, by role."""
+        networks: dict[str, NetworkFile] = {"detector": self.detector}
+        if self.characteriser is not None:
+            networks["characteriser"] = self.characteriser
+        return networks
+
+
+def no_characteriser(model: str) -> NoCharacteriser:
+    """What to raise where the second stage of a model without one is needed."""
+    return NoCharacteriser(
+        f"{model} has a detector only: it tells no malignancy, draws no outline and explains nothing. Use a model with "
+        "a characteriser, or import the detector with another model's: --with-characteriser NAME:VERSION.",
+        values={"model": model},
+    )
 
 
 def load_manifest(folder: Path) -> ModelManifest:
@@ -297,12 +205,16 @@ def load_manifest_and_sha256(folder: Path) -> tuple[ModelManifest, str]:
     try:
         manifest = ModelManifest.model_validate_json(content)
     except ValidationError as error:
-        # pydantic names the kind of the characteriser in the path, where the file has no such level
-        paths = [[str(part) for part in e["loc"] if part not in _KINDS] for e in error.errors()]
-        faults = [{"field": ".".join(path), "fault": e["msg"]} for path, e in zip(paths, error.errors(), strict=True)]
+        faults = [{"field": _field(e["loc"], e["type"]), "fault": e["msg"]} for e in error.errors()]
         raise ModelError(
             f"{path} is not a valid manifest: {faults}",
             code="manifest_invalid",
             values={"file": str(path), "faults": faults},
         ) from error
     return manifest, hashlib.sha256(content).hexdigest()
+
+
+def _field(location: tuple[int | str, ...], fault: str) -> str:
+    """The path of a field as the file has it: pydantic puts the kind of a detector into it, or leaves ``kind`` out."""
+    parts = [str(part) for part in location if part not in DETECTOR_KINDS]
+    return ".".join([*parts, "kind"] if fault == "union_tag_invalid" else parts)

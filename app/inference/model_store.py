@@ -15,22 +15,26 @@ import numpy as np
 
 from app.imaging.acceptance import Notice
 from app.imaging.errors import ModelError
+from app.inference.detector_kinds import HeatMapEntry, RetinaNetEntry
 from app.inference.findings import ModelIdentity
 from app.inference.foreign_characteriser import ForeignCharacteriser, behind_manifest
+from app.inference.heat_maps import decode_heat_maps
 from app.inference.manifest import (
     FP32,
+    AnyCharacteriser,
     CharacteriserEntry,
     ModelManifest,
     NetworkFile,
     load_manifest,
     load_manifest_and_sha256,
+    no_characteriser,
 )
-from app.inference.network import Network, SessionOptions, gpu_count
+from app.inference.network import Array, Network, SessionOptions, gpu_count
 from app.inference.opening import (
     CHARACTERISER,
-    DETECTOR,
     VERDICT,
     OpenNetwork,
+    detector_contract,
     open_entry,
     open_unchecked,
     read_verified,
@@ -38,6 +42,7 @@ from app.inference.opening import (
 )
 from app.inference.openvino_network import has_openvino
 from app.inference.precision import ROLES, Machine, choose_precision
+from app.inference.retinanet import decode_heads
 from app.phantom.reference import reference_digest
 
 
@@ -58,6 +63,7 @@ class LoadedModel:
     identity: ModelIdentity
     detector: Network
     characteriser: Network
+    """Of a model that has a detector only, one that refuses to be asked (``no_characteriser``)."""
     execution_provider: str
     notices: tuple[Notice, ...] = ()
     """What whoever runs it should know, e.g. that it fell back to the CPU."""
@@ -139,8 +145,8 @@ def verify_model(folder: Path) -> ModelManifest:
         values hold the file and, for a hash, what was expected and what was found.
     """
     manifest = load_manifest(folder)
-    entries: list[NetworkFile] = [manifest.detector, manifest.characteriser]
-    if manifest.characteriser.verdict is not None:
+    entries = list(manifest.networks.values())
+    if manifest.characteriser is not None and manifest.characteriser.verdict is not None:
         entries.append(manifest.characteriser.verdict)
     for entry in entries:
         read_verified(folder, entry)
@@ -171,7 +177,8 @@ def load_model(folder: Path, session: SessionOptions, precision: str = FP32) -> 
         were trained on.
     """
     manifest, sha256 = load_manifest_and_sha256(folder)
-    found = reference_digest(manifest.preprocessing, manifest.characteriser.crop)
+    crop = None if manifest.characteriser is None else manifest.characteriser.crop
+    found = reference_digest(manifest.preprocessing, crop)
     if found != manifest.preprocessing_digest:
         raise ModelError(
             "The preprocessing of this installation does not reproduce the arrays that the networks were trained "
@@ -181,34 +188,48 @@ def load_model(folder: Path, session: SessionOptions, precision: str = FP32) -> 
             values={"expected": manifest.preprocessing_digest, "found": found},
         )
     chosen = choose_precision(manifest, precision, session, Machine(gpu_count() > 0, has_openvino()))
-    detector = open_entry(folder, manifest.detector, chosen["detector"], session, DETECTOR)
-    characteriser = _opened_characteriser(folder, manifest, chosen["characteriser"], session)
-    for entry, role, network in (
-        (manifest.detector, "detector", detector),
-        (manifest.characteriser, "characteriser", characteriser),
-    ):
-        if stranded(entry, chosen[role], network):
+    contract = detector_contract(manifest.detector)
+    opened: dict[str, OpenNetwork | ForeignCharacteriser] = {
+        "detector": open_entry(folder, manifest.detector, chosen["detector"], session, contract)
+    }
+    if manifest.characteriser is not None:
+        entry = manifest.characteriser
+        opened["characteriser"] = _opened_characteriser(folder, entry, chosen["characteriser"], session)
+    for role, network in opened.items():
+        if stranded(manifest.networks[role], chosen[role], network):
             return _with_fp32_instead(folder, session, chosen[role])
-    return LoadedModel(
+    loaded = LoadedModel(
         manifest=manifest,
         identity=ModelIdentity(manifest.name, manifest.version, sha256),
-        detector=detector,
-        characteriser=characteriser,
-        execution_provider=detector.execution_provider,
-        notices=tuple({notice.message: notice for n in (detector, characteriser) for notice in n.notices}.values()),
+        detector=opened["detector"],
+        characteriser=_Absent(f"{manifest.name} {manifest.version}"),
+        execution_provider=opened["detector"].execution_provider,
+        notices=tuple({notice.message: notice for n in opened.values() for notice in n.notices}.values()),
         precision=chosen,
-        verdict=_opened_verdict(folder, manifest.characteriser.verdict, chosen["characteriser"], session),
     )
+    if manifest.characteriser is None:
+        return loaded
+    verdict = _opened_verdict(folder, manifest.characteriser.verdict, chosen["characteriser"], session)
+    return replace(loaded, characteriser=opened["characteriser"], verdict=verdict)
+
+
+@dataclass(frozen=True)
+class _Absent:
+    """In the place of a characteriser that the model does not have."""
+
+    model: str
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:  # noqa: ARG002 - as every network
+        raise no_characteriser(self.model)
 
 
 def _opened_characteriser(
-    folder: Path, manifest: ModelManifest, precision: str, session: SessionOptions
+    folder: Path, entry: AnyCharacteriser, precision: str, session: SessionOptions
 ) -> OpenNetwork | ForeignCharacteriser:
-    entry = manifest.characteriser
     if not isinstance(entry, CharacteriserEntry):
         return behind_manifest(open_unchecked(folder, entry, precision, session), entry)
     characteriser = open_entry(folder, entry, precision, session, CHARACTERISER)
-    _expect_attributes(manifest, characteriser)
+    _expect_attributes(entry, characteriser)
     return characteriser
 
 
@@ -236,10 +257,10 @@ def warm_up(model: LoadedModel) -> None:
     ModelError
         ``network_contract`` when an output has another shape than the manifest's kind promises.
     """
+    _warm_up_detector(model)
     entry = model.manifest.characteriser
-    size = max(32, model.manifest.preprocessing.shape_multiple)
-    found = model.detector({"volume": np.zeros((1, 1, size, size, size), np.float32)})
-    _expect_shape("detector", "boxes", found["boxes"].shape, (1, found["scores"].shape[1], 6))
+    if entry is None:
+        return
     slices = len(entry.crop.slice_offsets_mm)
     crops = np.zeros((2, slices, entry.crop.size_px, entry.crop.size_px), np.float32)
     if model.verdict is not None:
@@ -254,14 +275,28 @@ def warm_up(model: LoadedModel) -> None:
     _expect_shape("characteriser", "mask_probability", said["mask_probability"].shape, crops.shape)
 
 
-def _expect_attributes(manifest: ModelManifest, characteriser: OpenNetwork) -> None:
+def _warm_up_detector(model: LoadedModel) -> None:
+    entry = model.manifest.detector
+    if isinstance(entry, RetinaNetEntry):
+        shape = tuple(m * -(-32 // m) for m in entry.multiple_zyx)
+        decode_heads(model.detector({"volume": np.zeros((1, 1, *shape), np.float32)}), entry, shape)
+        return
+    size = max(32, model.manifest.preprocessing.shape_multiple)
+    found = model.detector({"volume": np.zeros((1, 1, size, size, size), np.float32)})
+    if isinstance(entry, HeatMapEntry):
+        decode_heat_maps(found, entry)
+    else:
+        _expect_shape("detector", "boxes", found["boxes"].shape, (1, found["scores"].shape[1], 6))
+
+
+def _expect_attributes(entry: CharacteriserEntry, characteriser: OpenNetwork) -> None:
     count = characteriser.outputs["attributes"][1]
-    named = len(manifest.characteriser.attribute_names)
+    named = len(entry.attribute_names)
     if isinstance(count, int) and count != named:
         raise ModelError(
-            f"{manifest.characteriser.file} gives {count} attributes, the manifest names {named}.",
+            f"{entry.file} gives {count} attributes, the manifest names {named}.",
             code="network_contract",
-            values={"file": manifest.characteriser.file, "found": count, "expected": named},
+            values={"file": entry.file, "found": count, "expected": named},
         )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from app.imaging.errors import ModelError
-from app.inference.manifest import NetworkFile, NetworkVariant
+from app.inference.detector_kinds import AnyDetector, HeatMapEntry, RetinaNetEntry
 from app.inference.network import GPU_PROVIDERS, OnnxNetwork, SessionOptions, open_network
+from app.inference.network_files import NetworkFile, NetworkVariant
 from app.inference.openvino_network import OpenVinoNetwork, open_openvino
 
 OpenNetwork = OnnxNetwork | OpenVinoNetwork
@@ -31,14 +32,33 @@ class Contract:
 
     inputs: Mapping[str, int]
     outputs: Mapping[str, int]
+    optional: Mapping[str, int] = field(default_factory=dict)
+    """Outputs that may be left out."""
+
+    def holds(self, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> bool:
+        """Whether a network with these inputs and outputs keeps the contract."""
+        needed = {name: axes for name, axes in outputs.items() if name not in self.optional}
+        extra = {name: axes for name, axes in outputs.items() if name in self.optional}
+        return inputs == self.inputs and needed == self.outputs and extra.items() <= self.optional.items()
 
 
-DETECTOR = Contract({"volume": 5}, {"boxes": 3, "scores": 2})
+BOXES = Contract({"volume": 5}, {"boxes": 3, "scores": 2})
+HEAT_MAP = Contract({"volume": 5}, {"heat": 5, "size": 5}, optional={"offset": 5})
 CHARACTERISER = Contract(
     {"crops": 4},
     {"nodule_probability": 1, "malignancy_probability": 1, "attributes": 2, "mask_probability": 4},
 )
 VERDICT = Contract({"crops": 4}, {"nodule_probability": 1, "malignancy_probability": 1, "attributes": 2})
+
+
+def detector_contract(entry: AnyDetector) -> Contract:
+    """What a detector of that kind must have."""
+    if isinstance(entry, HeatMapEntry):
+        return HEAT_MAP
+    if isinstance(entry, RetinaNetEntry):
+        numbers = range(len(entry.levels))
+        return Contract({"volume": 5}, {f"{name}_{number}": 5 for name in ("logits", "deltas") for number in numbers})
+    return BOXES
 
 
 def read_verified(folder: Path, entry: NetworkFile | NetworkVariant) -> bytes:
@@ -89,7 +109,7 @@ def open_entry(
     file = entry.variants[precision].file if precision in entry.variants else entry.file
     inputs = {name: len(shape) for name, shape in network.inputs.items()}
     outputs = {name: len(shape) for name, shape in network.outputs.items()}
-    if (inputs, outputs) != (contract.inputs, contract.outputs):
+    if not contract.holds(inputs, outputs):
         raise ModelError(
             f"{file} has inputs {inputs} and outputs {outputs} (name: number of axes); "
             f"the manifest's kind promises {contract.inputs} and {contract.outputs}.",

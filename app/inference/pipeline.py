@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from app.imaging.acceptance import AcceptanceReport
+from app.imaging.acceptance import AcceptanceReport, Notice
 from app.imaging.alignment import coarse_chest
 from app.imaging.errors import OptionError
 from app.imaging.inputs import Source
@@ -16,8 +16,9 @@ from app.imaging.preprocessing import preprocess
 from app.imaging.read_options import ReadOptions
 from app.imaging.reading import read_ct
 from app.imaging.volume import CtVolume
+from app.inference.boxed_nodules import NOT_TOLD, boxed_nodules
 from app.inference.characterisation import characterise, without_duplicates
-from app.inference.detection import detect, max_voxels_within
+from app.inference.detection import detect, max_voxels_within, window_notices
 from app.inference.findings import Candidate, Findings, Nodule, OnProgress, OperatingPoint, Progress, Trace
 from app.inference.measuring import Chest, measured
 from app.inference.model_registry import KnownModel
@@ -47,7 +48,8 @@ class AnalysisOptions:
     threads
         For resampling. The networks' threads are set when the model is loaded.
     detector_memory_mib
-        Memory that a pass of the detector may take, in MiB; larger lungs are cut into tiles, with the same result.
+        Memory that a pass of the detector may take, in MiB; larger lungs are cut into tiles, with the same result (but
+        see `app.inference.detection.window_notices`).
     detector_max_voxels
         The same bound in voxels, for tests; wins over the memory.
     keep_trace
@@ -137,7 +139,7 @@ def choose_operating_point(model: LoadedModel | KnownModel, name: str | None) ->
 def _analyse(
     volume: CtVolume, acceptance: AcceptanceReport, model: LoadedModel, options: AnalysisOptions, clock: _Clock
 ) -> Findings:
-    operating_point, malignancy = choose_operating_point(model, options.operating_point), model.manifest.malignancy
+    operating_point = choose_operating_point(model, options.operating_point)
     if options.least_probability is not None:
         operating_point = OperatingPoint(EVERY_CANDIDATE, options.least_probability)
     with clock.stage("lungs"):
@@ -148,32 +150,33 @@ def _analyse(
         max_voxels = options.detector_max_voxels or max_voxels_within(model, options.detector_memory_mib)
         candidates = detect(prepared, model, step, max_voxels=max_voxels)
     del prepared  # the largest array; not needed while crops are read from the scan
-    with clock.stage("characterise") as step:
-        found = characterise(volume, candidates, model, operating_point.threshold, step)
-    with clock.stage("measure"):
-        coverage = coverage_warnings(lungs, volume)
-        chest = Chest(volume, lungs, whole_lungs=not coverage)
-        nodules = tuple(
-            measured(f"nodule-{number}", nodule, chest, malignancy.threshold if malignancy else 1.0)
-            for number, nodule in enumerate(found.nodules, start=1)
-        )
+    coverage = coverage_warnings(lungs, volume)
+    chest = Chest(volume, lungs, whole_lungs=not coverage)
+    described = _described(candidates, chest, model, operating_point, clock)
     return Findings(
-        nodules=nodules,
+        nodules=described.nodules,
         acceptance=acceptance,
         identity=volume.identity,
         grid=volume.grid,
         model=model.identity,
         execution_provider=model.execution_provider,
         operating_point=operating_point,
-        malignancy_meaning=malignancy.meaning if malignancy else NO_MALIGNANCY,
+        malignancy_meaning=_malignancy_meaning(model),
         timings_s=clock.timings_s(),
-        warnings=(*model.notices, *coverage, *found.notices),
+        warnings=(*model.notices, *coverage, *window_notices(model, max_voxels), *described.notices),
         precision=model.precision,
         patient=volume.patient,
-        trace=_trace(volume, lungs, found.below, model, operating_point) if options.keep_trace else None,
-        faint=_faint(found.below, nodules),
+        trace=_trace(volume, lungs, described.below, model, operating_point) if options.keep_trace else None,
+        faint=_faint(described.below, described.nodules),
         faint_probability=FAINT_PROBABILITY,
     )
+
+
+def _malignancy_meaning(model: LoadedModel) -> str:
+    manifest = model.manifest
+    if manifest.malignancy is not None:
+        return manifest.malignancy.meaning
+    return NOT_TOLD if manifest.characteriser is None else NO_MALIGNANCY
 
 
 def _faint(below: Sequence[Candidate], nodules: Sequence[Nodule]) -> tuple[Candidate, ...]:
@@ -183,6 +186,34 @@ def _faint(below: Sequence[Candidate], nodules: Sequence[Nodule]) -> tuple[Candi
     diameters_mm = [*(nodule.diameter_mm for nodule in nodules), *(candidate.diameter_mm for candidate in likely)]
     apart = without_duplicates([*(None for _ in nodules), *likely], places, [mm / 2 for mm in diameters_mm])
     return tuple(candidate for candidate in apart if candidate is not None)[:MOST_FAINT]
+
+
+@dataclass(frozen=True)
+class _Described:
+    """Nodules by falling probability, what fell below the operating point, and what could not be done for them."""
+
+    nodules: tuple[Nodule, ...]
+    below: Sequence[Candidate]
+    notices: tuple[Notice, ...] = ()
+
+
+def _described(
+    candidates: Sequence[Candidate], chest: Chest, model: LoadedModel, point: OperatingPoint, clock: _Clock
+) -> _Described:
+    """What the second stage says of the candidates, or without one what their boxes say."""
+    if model.manifest.characteriser is None:
+        with clock.stage("measure"):
+            nodules = boxed_nodules(candidates, point.threshold, chest)
+            return _Described(nodules, [c for c in candidates if c.probability < point.threshold])
+    malignancy = model.manifest.malignancy
+    with clock.stage("characterise") as step:
+        found = characterise(chest.volume, candidates, model, point.threshold, step)
+    with clock.stage("measure"):
+        nodules = tuple(
+            measured(f"nodule-{number}", nodule, chest, malignancy.threshold if malignancy else 1.0)
+            for number, nodule in enumerate(found.nodules, start=1)
+        )
+    return _Described(nodules, found.below, found.notices)
 
 
 def _trace(

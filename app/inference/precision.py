@@ -46,7 +46,7 @@ def choose_precision(
         ``precision_unknown`` when no network has a variant of that name; ``precision_unsuited`` when it is one for the
         CPU and a GPU is asked for; ``runtime_missing`` when it needs OpenVINO. Each names the precisions there are.
     """
-    entries: dict[str, NetworkFile] = {"detector": manifest.detector, "characteriser": manifest.characteriser}
+    entries = manifest.networks
     if precision == AUTO:
         on_gpu = session.require_gpu or (session.device != "cpu" and machine.has_gpu)
         return {role: _quickest(entry, machine, on_gpu=on_gpu) for role, entry in entries.items()}
@@ -60,7 +60,7 @@ def choose_precision(
 
 def precisions_of(manifest: ModelManifest) -> list[str]:
     """Names that an operator can choose, fp32 first."""
-    named = {*manifest.detector.variants, *manifest.characteriser.variants}
+    named = {name for entry in manifest.networks.values() for name in entry.variants}
     return [FP32, *sorted(named)]
 
 

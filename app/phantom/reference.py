@@ -50,13 +50,13 @@ def reference_phantom() -> tuple[CtVolume, LungMask]:
     return CtVolume(hu.astype(np.int16), grid), LungMask(*_lung_labels(grid))
 
 
-def reference_digest(spec: PreprocessingSpec, crop: CropSpec) -> str:
+def reference_digest(spec: PreprocessingSpec, crop: CropSpec | None) -> str:
     """sha256 over what `preprocess` and `sample_crops` make of the reference phantom.
 
     Parameters
     ----------
     spec, crop
-        A model's own.
+        A model's own; no crop where it has a detector only.
 
     Returns
     -------
@@ -65,9 +65,10 @@ def reference_digest(spec: PreprocessingSpec, crop: CropSpec) -> str:
     """
     volume, lungs = reference_phantom()
     prepared = preprocess(volume, lungs, spec)
-    crops = sample_crops(volume, _CROP_CENTERS_LPS_MM, crop)
     digest = hashlib.sha256()
-    arrays: list[NDArray[np.generic]] = [prepared.values, prepared.grid.affine, crops]
+    arrays: list[NDArray[np.generic]] = [prepared.values, prepared.grid.affine]
+    if crop is not None:
+        arrays.append(sample_crops(volume, _CROP_CENTERS_LPS_MM, crop))
     if prepared.in_lungs is not None:
         arrays.append(prepared.in_lungs.astype(np.uint8))
     for array in arrays:

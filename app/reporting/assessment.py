@@ -176,9 +176,9 @@ def _measured_interval(interval: tuple[float, float] | None) -> tuple[float, flo
     return None if interval is None else (round(interval[0], 1), round(interval[1], 1))
 
 
-def _measured(value: float, digits: int) -> float | None:
+def _measured(value: float | None, digits: int) -> float | None:
     """As the answer shows it, so that it can be followed from the answer; nothing has no size."""
-    return round(value, digits) or None
+    return None if value is None else round(value, digits) or None
 
 
 def _assess(nodules: Sequence[NoduleFacts], context: ClinicalContext, told_count: int | None) -> Assessment:

@@ -101,10 +101,10 @@ def quantities(nodule: Nodule) -> list[Quantity]:
         Quantity(LONG_AXIS, round(nodule.long_axis_mm, 2), MM),
         Quantity(SHORT_AXIS, round(nodule.short_axis_mm, 2), MM),
         Quantity(DIAMETER, round(nodule.diameter_mm, 2), MM),
-        Quantity(VOLUME, round(nodule.volume_mm3, 1), MM3),
     ]
     low, high = nodule.volume_interval_mm3 or (None, None)
     further = (
+        (VOLUME, nodule.volume_mm3, MM3, None),
         (VOLUME_LOW, low, MM3, None),
         (VOLUME_HIGH, high, MM3, None),
         (SOLID_DIAMETER, nodule.solid_diameter_mm, MM, None),

@@ -65,7 +65,7 @@ def compare_aligned(
     current: Findings, prior: Findings, alignment: Alignment, days: int | None, notices: tuple[Notice, ...] = ()
 ) -> Comparison:
     """`compare`, for scans that belong together and have been laid over each other."""
-    failure = why_unusable(alignment.quality)
+    failure = why_unusable(alignment.quality) or _without_outlines(current, prior)
     pairs: tuple[NodulePair, ...] = ()
     if failure is None:
         pairs, only_current, only_prior = _paired(current, prior, alignment, days)
@@ -98,6 +98,14 @@ def _to_prior(current: Findings, alignment: Alignment) -> ToPrior:
     inside = None if lungs is None else lungs.grid.to_patient(np.argwhere(lungs.labels)[::_EVERY_VOXEL])
     affine, residual_mm = nearest_affine(alignment.mapping, inside)
     return ToPrior(tuple((a, b, c, d) for a, b, c, d in affine.tolist()), residual_mm)
+
+
+def _without_outlines(current: Findings, prior: Findings) -> Notice | None:
+    """Matching and growth go by volume; boxes have none."""
+    if all(nodule.volume_mm3 is not None for nodule in (*current.nodules, *prior.nodules)):
+        return None
+    message = "The model draws boxes and no outlines; without volumes nodules are not compared."
+    return Notice("no_outlines", message)
 
 
 def _trace(findings: Findings) -> Trace:
@@ -221,13 +229,19 @@ def _moved(move: Callable[[ArrayLike], FloatArray], centers: Sequence[Point]) ->
     return move(centers) if centers else np.zeros((0, 3))
 
 
+def _volume_mm3(nodule: Nodule) -> float:
+    if nodule.volume_mm3 is None:
+        raise ValueError("nodules without outlines are not compared")
+    return nodule.volume_mm3
+
+
 def _size(nodule: Nodule) -> Size:
-    return Size(nodule.volume_mm3, nodule.diameter_mm, nodule.volume_interval_mm3)
+    return Size(_volume_mm3(nodule), nodule.diameter_mm, nodule.volume_interval_mm3)
 
 
 def _placed(nodule: Nodule, center: FloatArray | Point, error_mm: float = 0.0) -> Placed:
     x, y, z = (float(v) for v in center)
-    return Placed((x, y, z), nodule.diameter_mm, nodule.volume_mm3, error_mm)
+    return Placed((x, y, z), nodule.diameter_mm, _volume_mm3(nodule), error_mm)
 
 
 def _placed_faint(candidate: Candidate) -> Placed:

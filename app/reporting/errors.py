@@ -9,7 +9,8 @@ class ResultUnavailable(LungNoduleError):
     """The answer is there, but not in this form.
 
     ``needs_dicom``: the scan was no DICOM, so nothing can refer to it. ``no_nodules``: the form shows nodules and there
-    is none. ``no_outlines``: stored by a version that kept the document alone.
+    is none. ``boxes_only``: the form shows outlines and the model draws none. ``no_outlines``: stored by a version that
+    kept the document alone.
     """
 
     default_code = "result_unavailable"
@@ -37,3 +38,13 @@ class ExtraMissing(LungNoduleError):
     """An optional package is not installed."""
 
     default_code = "extra_missing"
+
+
+def boxes_only(kind: str) -> ResultUnavailable:
+    """For outlines of a model that has a detector only."""
+    return ResultUnavailable(
+        f"The model that answered draws boxes and no outlines, and {kind} shows outlines only. sr, gsps and json have "
+        "the boxes; a model with a characteriser draws outlines.",
+        code="boxes_only",
+        values={"kind": kind},
+    )

@@ -147,6 +147,8 @@ def _row(nodule: Nodule) -> list[Paragraph]:
 
 
 def _volume(nodule: Nodule) -> str:
+    if nodule.volume_mm3 is None:
+        return "-"
     low, high = nodule.volume_interval_mm3 or (None, None)
     return f"{nodule.volume_mm3:.0f}" + ("" if low is None or high is None else f" ({low:.0f} to {high:.0f})")
 

@@ -59,7 +59,8 @@ def make_result(kind: Kind, report: Report, originals: Originals) -> Rendered:
     Raises
     ------
     ResultUnavailable
-        ``needs_dicom`` for sr, seg, gsps, ko and sc of a scan that is no DICOM; ``no_nodules`` for seg, gsps and ko.
+        ``needs_dicom`` for sr, seg, gsps, ko and sc of a scan that is no DICOM; ``no_nodules`` for seg, gsps and ko;
+        ``boxes_only`` for seg of a model that has a detector only.
     ScanError
         The images are not those that were analysed.
     """
@@ -86,7 +87,7 @@ def dicom_objects(report: Report, originals: Originals, kinds: Sequence[DicomKin
         try:
             made.append(_object(kind, material))
         except ResultUnavailable as unavailable:
-            if unavailable.code != "no_nodules":
+            if unavailable.code not in {"no_nodules", "boxes_only"}:
                 raise
     return made
 

@@ -12,7 +12,7 @@ from app.inference.findings import Nodule
 from app.reporting import wording
 from app.reporting.codes import LATERALITY, MORPHOLOGICALLY_ABNORMAL, NODULE, finding_site
 from app.reporting.dicom_objects import code, equipment, finished, identities, instance, is_filled
-from app.reporting.errors import no_nodules
+from app.reporting.errors import boxes_only, no_nodules
 from app.reporting.identifiers import tracking_uid
 from app.reporting.material import Material
 from app.reporting.outlines import Voxels, label_planes, original_voxels
@@ -40,11 +40,12 @@ def segmentation(material: Material) -> Dataset:
     Raises
     ------
     ResultUnavailable
-        ``no_nodules``.
+        ``no_nodules`` or ``boxes_only``.
     """
     found = outlined(material)
     if not found:
-        raise no_nodules("seg")
+        nodules = material.findings.nodules
+        raise boxes_only("seg") if any(nodule.mask is None for nodule in nodules) else no_nodules("seg")
     slices, planes = label_planes([voxels for _, voxels in found], material.findings.grid)
     descriptions = [_segment(material, nodule, number) for number, (nodule, _) in enumerate(found, start=1)]
     places: dict[str, Any] = {}

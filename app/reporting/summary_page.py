@@ -82,11 +82,12 @@ def _add_strip(page: Image.Image, chest: Chest | None, nodule: Nodule, top: int)
 
 def figures(nodule: Nodule) -> list[str]:
     """What was measured, in lines."""
+    volume = "no outline, no volume" if nodule.volume_mm3 is None else f"volume {nodule.volume_mm3:.0f} mm3"
     density = "" if nodule.mean_hu is None else f", mean {nodule.mean_hu:.0f} HU"
     character = wording.character(nodule)
     return [
         f"{nodule.long_axis_mm:.1f} x {nodule.short_axis_mm:.1f} mm, mean {nodule.diameter_mm:.1f} mm",
-        f"volume {nodule.volume_mm3:.0f} mm3{density}",
+        f"{volume}{density}",
         f"probability {wording.percent(nodule.probability)}",
         f"malignancy {wording.malignancy(nodule)}",
         *([character] if character else []),

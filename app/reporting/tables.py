@@ -41,7 +41,7 @@ def _line(nodule: Nodule) -> tuple[object, ...]:
         _figure(nodule.malignancy_probability, 4),
         nodule.label or "",
         round(nodule.diameter_mm, 2),
-        round(nodule.volume_mm3, 1),
+        _figure(nodule.volume_mm3, 1),
         *(round(value, 2) for value in nodule.center_lps_mm),
         nodule.side or "",
         (nodule.location.lobe if nodule.location else None) or "",

@@ -1,0 +1,250 @@
+"""An imported bundle gives the boxes that MONAI's own pipeline gives, for the same weights and the same scan."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.imaging.preprocessing import preprocess
+from app.imaging.reading import read_ct
+from app.inference.boxes import iou
+from app.inference.detection import detect
+from app.inference.model_store import LoadedModel, load_model, verify_model, warm_up
+from app.inference.network import SessionOptions
+from app.inference.pipeline import AnalysisOptions, analyse
+from app.phantom.chest import phantom_ct
+from app.phantom.dicom_series import write_dicom_series
+from tests.tiny_model import write_tiny_model
+from training.import_monai import import_bundle
+from training.import_monai import main as import_command
+from training.monai_bundle import Bundle, read_bundle
+from training.monai_config import BundleError
+from training.torchvision_on_cpu import installed
+
+SESSION = SessionOptions(device="cpu", threads=1)
+TURN = np.deg2rad(12)
+TILT = np.array([[np.cos(TURN), -np.sin(TURN), 0], [np.sin(TURN), np.cos(TURN), 0], [0, 0, 1]])
+DIRECTIONS = {
+    "straight": np.eye(3)[:, ::-1],
+    "flipped": np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]]),
+    "oblique": TILT @ np.eye(3)[:, ::-1],
+}
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MONAI warns of what it will change and of what is not installed
+
+
+@pytest.fixture(scope="module", autouse=True)
+def needs_monai() -> Iterator[None]:
+    """Parity is measured against MONAI itself; its Orientationd needs nibabel."""
+    missing = [] if installed() else ["torchvision (sh requirements/install_torch.sh)"]
+    try:
+        import nibabel  # noqa: F401, PLC0415
+    except ModuleNotFoundError:
+        missing.append("nibabel")
+    if missing:
+        message = f"not installed: {', '.join(missing)}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    import torch  # noqa: PLC0415
+
+    before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.use_deterministic_algorithms(before[0])
+    torch.set_num_threads(before[1])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.training.monai_bundles import write_talkative_bundle  # noqa: PLC0415
+
+    return write_talkative_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="module")
+def bundle(folder: Path) -> Bundle:
+    return read_bundle(folder)
+
+
+@pytest.fixture(scope="module")
+def imported(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    model = tmp_path_factory.mktemp("store") / "monai" / "1.0.0"
+    import_bundle(bundle, model, name="monai", version="1.0.0")
+    verify_model(model)
+    loaded = load_model(model, SESSION)
+    warm_up(loaded)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def theirs(folder: Path) -> Any:
+    from training.monai_reference import BundlePipeline  # noqa: PLC0415
+
+    return BundlePipeline(folder)
+
+
+def written(folder: Path, direction: np.ndarray, **phantom: Any) -> Path:
+    made = phantom_ct(shape_zyx=(56, 100, 100), direction_lps_zyx=direction, **phantom)
+    write_dicom_series(made.volume, folder)
+    return folder
+
+
+def assert_same(scan: str, theirs: Any, series: Path, model: LoadedModel, *, windows: bool, least: int) -> None:
+    from training.compare_monai import agreement, table  # noqa: PLC0415
+
+    found = agreement(scan, theirs(series), analyse(series, model, AnalysisOptions(threads=1)))
+    assert found.windows == windows
+    assert found.matched >= least, table([found])
+    assert found.same, table([found])
+
+
+@pytest.mark.parametrize("direction", list(DIRECTIONS))
+def test_boxes_of_several_windows_are_those_of_monai(
+    direction: str, theirs: Any, imported: LoadedModel, tmp_path: Path
+) -> None:
+    series = written(tmp_path, DIRECTIONS[direction], spacing_zyx_mm=(5.0, 3.5, 4.0))
+    assert_same(direction, theirs, series, imported, windows=True, least=20)
+
+
+def test_boxes_of_a_real_scan_are_those_of_monai(
+    theirs: Any, imported: LoadedModel, shared_data: Path, tmp_path: Path
+) -> None:
+    from training.compare_monai import unpacked  # noqa: PLC0415
+
+    series = unpacked(shared_data / "ct" / "LIDC-IDRI-0001.zip", tmp_path)
+    assert_same("LIDC-IDRI-0001", theirs, series, imported, windows=True, least=20)
+
+
+def test_one_pass_gives_the_same_boxes_decoded_in_the_graph_and_by_the_service(bundle: Bundle, tmp_path: Path) -> None:
+    """The graph holds anchors, decoding and selection; z is a multiple of 16, so both see the same padding."""
+    whole = dataclasses.replace(bundle, window_xyz=(256, 256, 256))
+    models = []
+    for name, one_graph in (("heads", False), ("graph", True)):
+        import_bundle(whole, tmp_path / name, name=name, version="1.0.0", one_graph=one_graph)
+        models.append(load_model(tmp_path / name, SESSION))
+        warm_up(models[-1])
+    assert [model.manifest.detector.kind for model in models] == ["retinanet-heads", "boxes-3d"]
+    volume = phantom_ct(shape_zyx=(48, 64, 64), spacing_zyx_mm=(64 * 4 / 48, 6.0, 6.0)).volume
+    found = []
+    for model in models:
+        prepared = preprocess(volume, None, model.manifest.preprocessing)
+        found.append(detect(prepared, model))
+    ours, graphs = (np.array([np.ravel(c.box_corners_lps_mm) for c in some]) for some in found)
+    assert len(ours) >= 20
+    assert graphs.shape == ours.shape
+    assert graphs == pytest.approx(ours, abs=0.02)
+    assert [c.probability for c in found[1]] == pytest.approx([c.probability for c in found[0]], abs=1e-3)
+
+
+def test_the_array_is_that_of_monai(theirs: Any, imported: LoadedModel, tmp_path: Path) -> None:
+    series = written(tmp_path, DIRECTIONS["flipped"], spacing_zyx_mm=(2.0, 3.5, 3.1))
+    answer = theirs(series)
+    prepared = preprocess(read_ct(series)[0], None, imported.manifest.preprocessing)
+    assert prepared.values.transpose(2, 1, 0) == pytest.approx(answer.values_xyz, abs=1e-5)
+    assert prepared.grid.affine[:3, [2, 1, 0, 3]] == pytest.approx(answer.affine_lps[:3], abs=1e-3)
+
+
+def test_suppression_keeps_what_monais_keeps() -> None:
+    from training.torchvision_on_cpu import declare_operators  # noqa: PLC0415
+
+    declare_operators()
+    import torch  # noqa: PLC0415
+    from monai.data.box_utils import non_max_suppression  # noqa: PLC0415
+
+    from app.inference.boxes import non_maximum_suppression  # noqa: PLC0415
+
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 40, (400, 3))
+    boxes, scores = np.c_[low, low + rng.uniform(3, 15, (400, 3))], rng.uniform(0, 1, 400)
+    ours = non_maximum_suppression(boxes, scores, 0.22)
+    assert 10 < len(ours) < 400
+    assert ours.tolist() == non_max_suppression(torch.tensor(boxes), torch.tensor(scores), 0.22).tolist()
+    assert np.triu(iou(boxes[ours], boxes[ours]), 1).max() <= 0.22
+
+
+def test_a_second_stage_is_taken_along(folder: Path, tmp_path: Path) -> None:
+    write_tiny_model(tmp_path, name="tiny")
+    command = [str(folder), "--store", str(tmp_path), "--name", "both", "--with-characteriser", "tiny:1.0.0"]
+    assert import_command(command) == 0
+    model = load_model(tmp_path / "both" / "1.0.0", SESSION)
+    warm_up(model)
+    assert model.manifest.second_stage.taken_from == "tiny:1.0.0"
+    series = written(tmp_path / "scan", DIRECTIONS["straight"], spacing_zyx_mm=(5.0, 3.5, 4.0))
+    nodules = analyse(series, model, AnalysisOptions(threads=1)).nodules
+    assert nodules
+    assert all(n.malignancy_probability is not None and n.mask is not None and n.volume_mm3 for n in nodules)
+    assert import_command(command) == 2, "a model that is there is not overwritten"
+
+
+def test_torchscript_weights_are_read_and_pickles_are_not(bundle: Bundle) -> None:
+    import io  # noqa: PLC0415
+    import pickle  # noqa: PLC0415
+
+    import torch  # noqa: PLC0415
+
+    from training.monai_network import build_network  # noqa: PLC0415
+
+    network = build_network(bundle)
+    # The published file holds a traced network; what counts here is how weights come out of one.
+    traced = torch.jit.trace(network.feature_extractor.body.conv1, torch.zeros(1, 1, 8, 8, 8))
+    content = io.BytesIO()
+    torch.jit.save(traced, content)
+    script = dataclasses.replace(bundle, weights=content.getvalue(), weights_name="models/model.ts")
+    with pytest.raises(BundleError, match="belongs to another network"):
+        build_network(script)
+
+    class Trap:
+        def __reduce__(self):
+            return (os.putenv, ("LUNGNODULE_TRAP", "sprung"))
+
+    for poison in (pickle.dumps(Trap()), b"no weights"):
+        with pytest.raises(BundleError, match="is not read"):
+            build_network(dataclasses.replace(bundle, weights=poison))
+
+
+def test_a_bundle_that_fails_leaves_no_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert import_command([str(tmp_path / "nowhere"), "--store", str(tmp_path), "--name", "none"]) == 2
+    assert import_command([str(folder), "--store", str(tmp_path), "--name", "none", "--with-characteriser", "a:1"]) == 2
+    assert not (tmp_path / "none" / "1.0.0").exists()
+    assert "neither a folder nor a zip file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "shape_zyx",
+    [
+        (16, 48, 48),  # the window itself
+        (24, 80, 112),  # several along each axis
+        (10, 50, 80),  # no multiple, and flatter than a window
+        (40, 33, 95),
+    ],
+)
+def test_windows_are_blended_as_monai_blends_them(shape_zyx: tuple[int, int, int]) -> None:
+    """A made-up network whose maps depend on the whole window, as normalised ones do."""
+    import torch  # noqa: PLC0415
+    from monai.inferers import SlidingWindowInferer  # noqa: PLC0415
+
+    from app.inference.detector_kinds import WindowRule  # noqa: PLC0415
+    from app.inference.windows import maps_of_volume  # noqa: PLC0415
+
+    def network(volume: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        told = volume + volume.mean()
+        return torch.nn.functional.avg_pool3d(told, (4, 4, 2)), torch.nn.functional.avg_pool3d(told, (8, 8, 4))
+
+    def ours(cut: np.ndarray) -> dict[str, np.ndarray]:
+        said = network(torch.from_numpy(np.ascontiguousarray(cut.transpose(0, 1, 4, 3, 2))))
+        return {str(n): level.numpy().transpose(0, 1, 4, 3, 2) for n, level in enumerate(said)}
+
+    values = np.random.default_rng(0).random(shape_zyx, dtype=np.float32)
+    maps, padded = maps_of_volume(values, ours, WindowRule(shape_zyx=(16, 48, 48), overlap=0.25), (4, 8, 8))
+    volume = torch.zeros(1, 1, *padded[::-1])
+    volume[0, 0, : shape_zyx[2], : shape_zyx[1], : shape_zyx[0]] = torch.from_numpy(values.transpose(2, 1, 0).copy())
+    expected = SlidingWindowInferer(roi_size=(48, 48, 16), overlap=0.25, mode="constant")(volume, network)
+    for n, level in enumerate(expected):
+        assert maps[str(n)].transpose(0, 1, 4, 3, 2) == pytest.approx(level.numpy(), abs=1e-5)
