@@ -42,7 +42,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from app.imaging.errors import ModelError, NoCharacteriser
 from app.imaging.preprocessing import CropSpec, PreprocessingSpec
-from app.inference.detector_kinds import AnyDetector, DetectorEntry, HeatMapEntry, RetinaNetEntry
+from app.inference.detector_kinds import DETECTOR_KINDS, AnyDetector, DetectorEntry, HeatMapEntry, RetinaNetEntry
 from app.inference.network_files import (
     AUTO,
     FP32,
@@ -215,10 +215,16 @@ def load_manifest_and_sha256(folder: Path) -> tuple[ModelManifest, str]:
     try:
         manifest = ModelManifest.model_validate_json(content)
     except ValidationError as error:
-        faults = [{"field": ".".join(map(str, e["loc"])), "fault": e["msg"]} for e in error.errors()]
+        faults = [{"field": _field(e["loc"], e["type"]), "fault": e["msg"]} for e in error.errors()]
         raise ModelError(
             f"{path} is not a valid manifest: {faults}",
             code="manifest_invalid",
             values={"file": str(path), "faults": faults},
         ) from error
     return manifest, hashlib.sha256(content).hexdigest()
+
+
+def _field(location: tuple[int | str, ...], fault: str) -> str:
+    """The path of a field as the file has it: pydantic puts the kind of a detector into it, or leaves ``kind`` out."""
+    parts = [str(part) for part in location if part not in DETECTOR_KINDS]
+    return ".".join([*parts, "kind"] if fault == "union_tag_invalid" else parts)
