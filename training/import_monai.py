@@ -15,6 +15,9 @@ import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from app.imaging.errors import ModelError
 from app.imaging.preprocessing import PreprocessingSpec
@@ -133,7 +136,8 @@ def _detector(bundle: Bundle, folder: Path, *, one_graph: bool, within_lungs: bo
     if one_graph:
         if any(_ONE_GRAPH_MULTIPLE % n for n in (x, y, z)):
             raise BundleError(f"one graph needs sizes that divide {_ONE_GRAPH_MULTIPLE}, the network {(x, y, z)}")
-        served, outputs = DecodedRetinaNet(network, bundle, strides), ["boxes", "scores"]
+        served: nn.Module = DecodedRetinaNet(network, bundle, strides)
+        outputs = ["boxes", "scores"]
     else:
         served = HeadsZyx(network)
         outputs = [f"{head}_{number}" for head in ("logits", "deltas") for number in numbers]
@@ -177,13 +181,17 @@ def _copied(source: Path, folder: Path, detector_weight: float) -> tuple[Charact
 
     other = verify_model(source)
     entry = other.second_stage
+    if not isinstance(entry, CharacteriserEntry):
+        raise BundleError(
+            f"the characteriser of {other.name} is of kind {entry.kind}; only axial-crops can be taken over"
+        )
     files = [entry.file] if entry.verdict is None else [entry.file, entry.verdict.file]
     for file in files:
         if file == _GRAPH:
             raise BundleError(f"the characteriser of {other.name} is called {file}, as the detector would be")
         shutil.copyfile(source / file, folder / file)
     verdict = entry.verdict and entry.verdict.model_copy(update={"variants": {}})
-    changes = {
+    changes: dict[str, Any] = {
         "variants": {},
         "verdict": verdict,
         "detector_weight": detector_weight,
@@ -226,7 +234,7 @@ def _provenance(bundle: Bundle) -> Provenance:
 
 def _card(manifest: ModelManifest) -> str:
     told = [f"- {f.name}: {f.value:g}, {f.data} ({f.published_by})" for f in manifest.published]
-    second = manifest.characteriser
+    second = manifest.characteriser if isinstance(manifest.characteriser, CharacteriserEntry) else None
     lines = [
         f"# {manifest.name} {manifest.version}",
         "",

@@ -71,7 +71,7 @@ def model_card(manifest: ModelManifest) -> str:
         "",
         NODULE_MEANING.format(first=manifest.second_stage.detector_weight),
         "",
-        *([f"Malignancy: {manifest.malignancy.meaning}"] if manifest.malignancy else []),
+        f"Malignancy: {manifest.malignancy.meaning if manifest.malignancy else 'not told'}",
         "",
         "## Figures",
         "",

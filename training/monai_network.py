@@ -73,7 +73,8 @@ def _tensors(bundle: Bundle) -> dict[str, Tensor]:
         if bundle.weights_name.endswith(".ts"):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # TorchScript is old, and what was published is in it
-                return dict(torch.jit.load(source, map_location="cpu").state_dict())
+                load: Any = torch.jit.load
+                return dict(load(source, map_location="cpu").state_dict())
         state: Any = torch.load(source, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise BundleError(f"{bundle.weights_name} is not read: {str(error).splitlines()[0][:200]}") from error
@@ -125,7 +126,6 @@ class DecodedRetinaNet(nn.Module):
         self.levels = len(strides_zyx)
         self.top = bundle.selection.topk_candidates_per_level
         self.strides = [[int(s) for s in stride] for stride in strides_zyx]
-        self.sizes: list[Tensor] = []
         for level in range(self.levels):
             sizes = torch.tensor(bundle.anchor_sizes_xyz(level)).flip(1)
             self.register_buffer(f"sizes_{level}", sizes)
@@ -154,9 +154,9 @@ class DecodedRetinaNet(nn.Module):
         row = (cell - plane * (height * width)) // width
         index = torch.stack([plane, row, cell - plane * (height * width) - row * width], dim=1).to(logits.dtype)
         stride = torch.tensor(self.strides[level], dtype=logits.dtype)
-        size = getattr(self, f"sizes_{level}")[place - cell * anchors]
+        size = self.get_buffer(f"sizes_{level}")[place - cell * anchors]
         every = deltas[0].reshape(anchors, 6, -1).permute(2, 0, 1).reshape(-1, 6)
-        delta = every[place] / self.weights
+        delta = every[place] / self.get_buffer("weights")
         center = index * stride + torch.floor(stride / 2) + delta[:, :3] * size
         half = torch.exp(delta[:, 3:].clamp(max=MAX_LOG_SIZE)) * size / 2
         return torch.cat([center - half, center + half], dim=1), torch.sigmoid(best)

@@ -44,7 +44,7 @@ class BundlePipeline:
 
     def __init__(self, folder: Path) -> None:
         declare_operators()
-        from monai.bundle import ConfigParser  # noqa: PLC0415
+        from monai.bundle.config_parser import ConfigParser  # noqa: PLC0415
 
         config = json.loads((folder / "configs" / "inference.json").read_text(encoding="utf-8"))
         config |= {"bundle_root": str(folder), "device": "$torch.device('cpu')", "amp": False}

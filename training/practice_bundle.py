@@ -164,8 +164,8 @@ def write_practice_bundle(folder: Path, spec: PracticeSpec) -> list[float]:
 def _trained(config: dict[str, Any], spec: PracticeSpec) -> tuple[torch.nn.Module, list[float]]:
     """Train as the published `train.json` does: ATSS matcher, hard negatives, SGD with momentum."""
     declare_operators()
-    from monai.bundle import ConfigParser  # noqa: PLC0415
-    from monai.utils import set_determinism  # noqa: PLC0415
+    from monai.bundle.config_parser import ConfigParser  # noqa: PLC0415
+    from monai.utils.misc import set_determinism  # noqa: PLC0415
 
     set_determinism(spec.seed)
     parser = ConfigParser(config)
@@ -197,7 +197,7 @@ def _trained(config: dict[str, Any], spec: PracticeSpec) -> tuple[torch.nn.Modul
 def _batches(spec: PracticeSpec) -> Iterator[tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]]:
     from monai.apps.detection.transforms.dictionary import RandCropBoxByPosNegLabeld  # noqa: PLC0415
 
-    crop = RandCropBoxByPosNegLabeld(
+    crop: Any = RandCropBoxByPosNegLabeld(
         image_keys="image", box_keys="box", label_keys="label", spatial_size=spec.patch_xyz, whole_box=True,
         num_samples=_CROPS_AT_ONCE, pos=1, neg=1,
     )  # fmt: skip

@@ -81,7 +81,7 @@ class CropBlockEntry(_ForeignEntry):
     input: BlockInput
 
 
-_KINDS = ("axial-crops", "axial-2d", "crops-3d")
+CHARACTERISER_KINDS = ("axial-crops", "axial-2d", "crops-3d")
 
 
 def _kind_of(entry: Any) -> str:  # noqa: ANN401 - whatever stands in the file

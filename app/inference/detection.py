@@ -213,5 +213,5 @@ def _in_lungs(boxes: Boxes, prepared: PreparedVolume, *, within_lungs: bool) -> 
 def _candidate(box: NDArray[np.float64], score: float, prepared: PreparedVolume) -> Candidate:
     x, y, z = (float(v) for v in prepared.grid.to_patient((box[:3] + box[3:]) / 2))
     diameter = float(np.mean((box[3:] - box[:3]) * prepared.grid.spacing_zyx_mm))
-    low, high = (tuple(float(v) for v in prepared.grid.to_patient(corner)) for corner in (box[:3], box[3:]))
-    return Candidate((x, y, z), diameter, float(score), box_corners_lps_mm=(low, high))
+    (x0, y0, z0), (x1, y1, z1) = prepared.grid.to_patient(box.reshape(2, 3)).tolist()
+    return Candidate((x, y, z), diameter, float(score), box_corners_lps_mm=((x0, y0, z0), (x1, y1, z1)))

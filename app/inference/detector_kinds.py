@@ -11,6 +11,9 @@ from app.inference.network_files import NetworkFile, Strict
 Strides = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
 
+DETECTOR_KINDS = ("boxes-3d", "heat-map", "retinanet-heads")
+
+
 class CandidateRules(NetworkFile):
     """What every kind of detector says of its candidates."""
 

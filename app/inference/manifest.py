@@ -46,7 +46,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from app.imaging.errors import ModelError, NoCharacteriser
 from app.imaging.preprocessing import PreprocessingSpec
-from app.inference.characteriser_kinds import AnyCharacteriser, AxialSliceEntry, CharacteriserEntry, CropBlockEntry
+from app.inference.characteriser_kinds import (
+    CHARACTERISER_KINDS,
+    AnyCharacteriser,
+    AxialSliceEntry,
+    CharacteriserEntry,
+    CropBlockEntry,
+)
 from app.inference.detector_kinds import DETECTOR_KINDS, AnyDetector, DetectorEntry, HeatMapEntry, RetinaNetEntry
 from app.inference.network_files import (
     AUTO,
@@ -60,10 +66,29 @@ from app.inference.network_files import (
 )
 
 __all__ = [
-    "AUTO", "AnyCharacteriser", "AnyDetector", "AxialSliceEntry", "CharacteriserEntry", "CropBlockEntry",
-    "DetectorEntry", "FP32", "HeatMapEntry", "Malignancy", "Metric", "ModelManifest", "NetworkFile",
-    "NetworkVariant", "OperatingPointEntry", "Parity", "Provenance", "PublishedFigure", "RetinaNetEntry",
-    "VariantFigure", "load_manifest", "load_manifest_and_sha256", "no_characteriser",
+    "AUTO",
+    "FP32",
+    "AnyCharacteriser",
+    "AnyDetector",
+    "AxialSliceEntry",
+    "CharacteriserEntry",
+    "CropBlockEntry",
+    "DetectorEntry",
+    "HeatMapEntry",
+    "Malignancy",
+    "Metric",
+    "ModelManifest",
+    "NetworkFile",
+    "NetworkVariant",
+    "OperatingPointEntry",
+    "Parity",
+    "Provenance",
+    "PublishedFigure",
+    "RetinaNetEntry",
+    "VariantFigure",
+    "load_manifest",
+    "load_manifest_and_sha256",
+    "no_characteriser",
 ]  # fmt: skip
 
 
@@ -215,6 +240,6 @@ def load_manifest_and_sha256(folder: Path) -> tuple[ModelManifest, str]:
 
 
 def _field(location: tuple[int | str, ...], fault: str) -> str:
-    """The path of a field as the file has it: pydantic puts the kind of a detector into it, or leaves ``kind`` out."""
-    parts = [str(part) for part in location if part not in DETECTOR_KINDS]
+    """The path of a field as the file has it: pydantic puts the kind of a network into it, or leaves ``kind`` out."""
+    parts = [str(part) for part in location if part not in (*DETECTOR_KINDS, *CHARACTERISER_KINDS)]
     return ".".join([*parts, "kind"] if fault == "union_tag_invalid" else parts)

@@ -95,12 +95,13 @@ async def _explained(job_id: str, nodule_id: str, request: Request, service: Ser
         )
     registry = service.models.registry
     wanted = await desk.run(ordered_model, registry, job.order)
-    if not isinstance(wanted.manifest.characteriser, CharacteriserEntry):
+    second_stage = wanted.manifest.second_stage
+    if not isinstance(second_stage, CharacteriserEntry):
         raise ResultUnavailable(
-            f"{job.order.model} is of another make (kind {wanted.manifest.characteriser.kind}): its answers are not "
-            "explained. Analyse the scan with a model of kind axial-crops.",
+            f"{job.order.model} is of another make (kind {second_stage.kind}): its answers are not explained. Analyse "
+            "the scan with a model of kind axial-crops.",
             code="not_explained",
-            values={"kind": wanted.manifest.characteriser.kind},
+            values={"kind": second_stage.kind},
         )
     with service.line.place():
         async with request_folder(service.uploads) as scratch:
