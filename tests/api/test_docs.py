@@ -28,6 +28,7 @@ def document() -> dict[str, Any]:
 MANIFEST = {"CharacteriserEntry", "CropSpec", "DetectorEntry", "Malignancy", "Metric", "ModelManifest", "Parity"}
 MANIFEST |= {"NetworkVariant", "OperatingPointEntry", "PreprocessingSpec", "Provenance", "VariantFigure"}
 MANIFEST |= {"AxialSliceEntry", "BlockInput", "CropBlockEntry", "Head", "SliceInput"}
+MANIFEST |= {"AnchorLevel", "HeatMapEntry", "PublishedFigure", "RetinaNetEntry", "WindowRule"}
 
 
 @pytest.mark.parametrize("page", ["/docs", "/redoc", "/problems"])

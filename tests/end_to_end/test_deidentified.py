@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,9 @@ def looked_at(service: RunningService, orthanc: Orthanc, folder: Path, sent: lis
         form: requests.get(f"{service.url}/v1/jobs/{job['id']}/results/{form}", timeout=60).content
         for form in ("sr", "fhir", "csv", "json")
     }
+    review = f"{service.url}/v1/jobs/{job['id']}/review"
+    requests.put(review, json={"reviewer": "Reader^Anna", "finished": True}, timeout=60).raise_for_status()
+    forms["reviewed"] = requests.get(f"{review}/sr", timeout=60).content
     results = []
     for series in orthanc.qido(f"/studies/{study}/series"):
         if series["00080060"]["Value"] != ["CT"]:
@@ -168,6 +172,13 @@ def test_downloads_for_a_pacs_are_the_same_objects(came: Came) -> None:
     downloaded.write_bytes(came.downloads["sr"])
     assert pydicom.dcmread(downloaded).SOPInstanceUID == pydicom.dcmread(report).SOPInstanceUID
     assert str(came.sent[0].StudyInstanceUID).encode() in came.downloads["fhir"]
+
+
+def test_a_reviewed_report_is_of_the_original_patient_too(came: Came) -> None:
+    reviewed = pydicom.dcmread(BytesIO(came.downloads["reviewed"]))
+    assert reviewed.StudyInstanceUID == came.sent[0].StudyInstanceUID
+    assert reviewed.PatientName == came.sent[0].PatientName
+    assert set(references(reviewed)) & {str(one.SOPInstanceUID) for one in came.sent}
 
 
 def test_whose_it_was_goes_with_the_job(came: Came) -> None:

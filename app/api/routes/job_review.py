@@ -21,7 +21,7 @@ from app.jobs.reviews import Reviews, Revision
 from app.jobs.rows import add_audit
 from app.reporting.errors import needs_dicom
 from app.reporting.material import Material
-from app.reporting.originals import Originals
+from app.reporting.restored import material_of
 from app.reporting.review import KeptReview, Review
 
 router = APIRouter(tags=["workspace"], route_class=SmallBodyRoute)
@@ -179,7 +179,8 @@ def _reviewed_sr(desk: JobDesk, job_id: str) -> bytes:
     if found.job.scan_id is None:
         raise StoreDamaged("The stored scan is gone.", code="scan_missing")
     with desk.jobs.store.scan(found.job.scan_id) as files:
-        originals = Originals(files, found.bundle.findings, desk.settings.read, desk.incoming)
+        whose = desk.jobs.identities.of(job_id)
+        report, originals = material_of(found.bundle, files, desk.settings.read, desk.incoming, whose)
         if not originals.is_dicom:
             raise needs_dicom("The reviewed report")
         _ = originals.images  # read before pydicom is silenced for all threads
@@ -187,7 +188,7 @@ def _reviewed_sr(desk: JobDesk, job_id: str) -> bytes:
         from app.reporting.reviewed_report import reviewed_report  # noqa: PLC0415
 
         with pydicom_silenced():
-            return in_bytes(reviewed_report(Material(found.bundle.report, originals), review))
+            return in_bytes(reviewed_report(Material(report, originals), review))
 
 
 def _note(desk: JobDesk, request: Request, job_id: str) -> None:
