@@ -35,10 +35,10 @@ from app.phantom.reference import reference_digest
 from training.crops import CandidatePatches, load_candidate_patches
 from training.metrics import auroc
 
-NAME, VERSION = "keras-example", "1.0.0"
+NAME, VERSION, FILE, BATCH = "keras-example", "1.0.0", "characteriser.onnx", 128
 CROP = CropSpec(spacing_mm=0.7, size_px=48, slice_offsets_mm=(0.0,), window_hu=(-1000.0, 400.0))
+CHOSEN_ON = "Chosen on LUNA16 candidates, not on scans."
 JUDGED_ON = "LUNA16 candidates of patients that had no part in training; interval by patient"
-BATCH, FILE = 128, "characteriser.onnx"
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,7 @@ def write_model(model: Any, store: Path, shipped: Path, judged: Estimate, thresh
             nodule=Head(output=output.name, activation="logit"),
         ),
         operating_points={
-            name: contract.OperatingPointEntry(
-                threshold=threshold, description="Chosen on LUNA16 candidates, not on scans."
-            )
-            for name, threshold in thresholds.items()
+            n: contract.OperatingPointEntry(threshold=at, description=CHOSEN_ON) for n, at in thresholds.items()
         },
         default_operating_point=next(iter(thresholds)),
         metrics=(
@@ -174,10 +171,8 @@ def _known(figure: Estimate) -> tuple[float, float] | None:
 
 
 def _parity(difference: float, path: Path) -> contract.Parity:
-    opset, runtime = onnx.load(path).opset_import[0].version, onnxruntime.__version__
-    return contract.Parity(
-        max_abs_difference=difference, opset=opset, torch_version=torch.__version__, onnxruntime_version=runtime
-    )
+    versions = {"torch_version": torch.__version__, "onnxruntime_version": onnxruntime.__version__}
+    return contract.Parity(max_abs_difference=difference, opset=onnx.load(path).opset_import[0].version, **versions)
 
 
 def _keras() -> Any:  # noqa: ANN401
@@ -195,9 +190,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--detector", type=Path, default=Path("model_store/lungnodule/0.2.0"), help="whose detector")
     parser.add_argument("--steps", type=int, default=1200, help="of 128 patches; default %(default)s")
     given = parser.parse_args(arguments)
-    patches = load_candidate_patches(
-        given.data / "luna16_axial_patches.npz", given.data / "luna16/annotations.csv", CROP
-    )
+    table = given.data / "luna16/annotations.csv"
+    patches = load_candidate_patches(given.data / "luna16_axial_patches.npz", table, CROP)
     done = run(patches, given.store, given.detector, steps=given.steps)
     sys.stdout.write(f"AUROC on held-out patients {done.auroc} candidates\n")
     sys.stdout.write(f"Keras against ONNX Runtime: largest difference of a logit {done.parity:.2g}\n{done.folder}\n")

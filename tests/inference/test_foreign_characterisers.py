@@ -127,6 +127,8 @@ def test_a_graph_with_a_fixed_batch_answers_the_same(tmp_path, volume):
     one, other = (characterise(volume, CANDIDATES, model, 0.0).nodules for model in (free, fixed))
     assert [n.probability for n in one] == [n.probability for n in other]
     assert len(one) == 3
+    crops = np.zeros((3, 1, 32, 32), np.float32)
+    assert fixed.characteriser({"crops": crops})["nodule_probability"].shape == (3,)
 
 
 def test_a_whole_scan_is_answered_and_what_is_not_judged_is_null(tmp_path):
