@@ -233,6 +233,8 @@ def test_shared_secrets_among_the_keys_are_passed_over(provider: Provider, clock
     shown["keys"].append({**secret.as_dict(private=True), "kid": "shared"})
     provider.answer = json.dumps(shown).encode()
     tokens = Tokens(provider.settings(), Keys(provider.settings(), clock))
+    assert tokens.keys.find("shared") == []
+    assert len(tokens.keys.find("first")) == 1
     with pytest.raises(NotAuthenticated):
         tokens.identity(provider.token("shared", alg="HS256", key=secret))
 
