@@ -66,7 +66,7 @@ def read_volume_file(
     beside
         Files that came with it; where an `.mhd` looks for its samples, by the sender's plain name.
     limits
-        Voxels.
+        Voxels, bytes before them.
     on_progress
         Called with a fraction from the calling thread.
 
@@ -82,8 +82,8 @@ def read_volume_file(
     UploadTooLarge
         ``too_many_voxels``.
     UnreadableScan
-        ``damaged_header``, ``invalid_geometry``, ``missing_data_file``, ``truncated``, ``length_mismatch``,
-        ``damaged_pixels`` or ``not_finite``.
+        ``damaged_header``, ``header_too_large``, ``invalid_geometry``, ``missing_data_file``, ``truncated``,
+        ``length_mismatch``, ``damaged_pixels`` or ``not_finite``.
     """
     header, data = volume_layout(file, source_format, beside, limits)
     hu = _read_samples(file, data, header, on_progress)
@@ -108,6 +108,14 @@ def volume_layout(
             "are read.",
             code="too_many_voxels",
             values={"file": file.index, "voxels": voxels, "max_voxels": limits.max_voxels},
+        )
+    if header.data_offset > limits.max_header_bytes:
+        # What lies before the samples of a compressed file is inflated to get past it.
+        raise UnreadableScan(
+            f"File {file.index} says that its samples begin after {header.data_offset} bytes; at most "
+            f"{limits.max_header_bytes} may come before them.",
+            code="header_too_large",
+            values={"file": file.index, "max_header_bytes": limits.max_header_bytes},
         )
     return header, file if header.data_name is None else _beside(file, header.data_name, beside)
 

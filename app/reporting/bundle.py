@@ -37,7 +37,7 @@ VERSION = 1
 _DOCUMENT = "result.json"
 _FINDINGS = "findings.json"
 _DAMAGES = (
-    zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError,
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, NotImplementedError, RuntimeError,
     LookupError, ValueError, TypeError, AttributeError, ArithmeticError,
 )  # fmt: skip
 """What bytes that are no bundle make of `zipfile`, `json` and of the types of the fields."""

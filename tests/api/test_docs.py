@@ -160,7 +160,7 @@ def test_the_form_is_described(document: dict[str, Any]) -> None:
     assert body["properties"].keys() == {
         "files", "series_uid", "operating_point", "model", "allow_repairs", "context",
     }  # fmt: skip
-    assert body["properties"]["allow_repairs"]["items"]["enum"] == ["duplicate_slices", "missing_slices"]
+    assert body["properties"]["allow_repairs"]["items"]["enum"] == ["duplicate_slices", "missing_slices", ""]
     assert "null" not in str(body)
 
 

@@ -108,3 +108,28 @@ def test_the_start_page_leads_to_the_description(serve: Serve) -> None:
     bare = serve(docs=False)
     assert bare.get("/", follow_redirects=False).headers["location"] == "/v1/capabilities"
     assert {bare.get(path).status_code for path in ("/docs", "/redoc", "/openapi.json")} == {404}
+
+
+def test_every_limit_of_a_request_or_connection_is_told(serve: Serve) -> None:
+    """Under the name of its setting."""
+    names = {
+        "max_request_bytes", "max_files", "upload_timeout_s", "upload_grace_s", "min_upload_bytes_per_s",
+        "max_document_bytes", "document_timeout_s", "max_header_bytes", "max_headers", "header_timeout_s",
+        "send_timeout_s", "keep_alive_s", "max_connections", "max_connections_per_address", "analysis_timeout_s",
+        "max_batch_jobs",
+    }  # fmt: skip
+    chosen = {name: 1000 + number for number, name in enumerate(sorted(names))} | {"max_document_bytes": 2048}
+    chosen |= {"max_header_bytes": 4096}
+    told = serve(**chosen).get("/v1/capabilities").json()["request_limits"]
+    assert {name: told[name] for name in names} == chosen
+
+
+@pytest.mark.parametrize("path", ["/v1/risk", "/v1/jobs/0/retry", "/v1/jobs/0/pacs"])
+def test_a_document_over_the_limit(serve: Serve, path: str) -> None:
+    answer = serve(max_document_bytes=2048).post(
+        path, content=b" " * 5000, headers={"content-type": "application/json"}
+    )
+    assert (answer.status_code, answer.json()["type"]) == (413, "/problems#too_large")
+    assert serve(max_document_bytes=2048).post(
+        path, content=b"\xff", headers={"content-type": "application/json"}
+    ).json()["type"] in ("/problems#malformed_body", "/problems#invalid_request")

@@ -116,6 +116,7 @@ HOSTILE: tuple[Case, ...] = (
     files(30, s.not_a_number, (422, "not_finite")),
     files(31, s.nifti_bomb, (413, "too_many_voxels")),
     files(31, s.nifti_bomb_of_a_small_image, (422, "length_mismatch")),
+    files(31, s.nifti_bomb_before_the_image, (422, "header_too_large")),
     files(31, s.nifti_of_the_greatest_size, (413, "too_many_voxels")),
     files(31, s.nifti_sheared, (422, "invalid_geometry")),
     files(31, s.good_nifti, FINE),

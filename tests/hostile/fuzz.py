@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import re
 import subprocess
 import sys
@@ -106,6 +107,29 @@ def outcome(target: Any, data: bytes, work: Path) -> tuple[str, str] | None:
         place = f"{Path(own[-1].filename).stem}-{own[-1].lineno}"
         return f"{type(error).__name__}-{place}", "".join(traceback.format_exception(error))
     return None
+
+
+def mutated(data: bytes, chance: random.Random) -> bytes:
+    """With a few bytes changed, a piece cut out, doubled or moved, or a number made extreme."""
+    made = bytearray(data)
+    for _ in range(chance.randint(1, 4)):
+        start, stop = sorted(chance.choices(range(len(made) + 1), k=2))
+        kind = chance.randrange(6)
+        if kind == 0:
+            made[start : start + 1] = bytes([chance.randrange(256)])
+        elif kind == 1:
+            made[start : start + 4] = chance.choice(
+                (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"\x80\0\0\0")
+            )
+        elif kind == 2:
+            del made[start : min(stop, start + 64)]
+        elif kind == 3:
+            made[start:start] = made[start : min(stop, start + 64)]
+        elif kind == 4:
+            del made[stop:]
+        else:
+            made[start:start] = chance.randbytes(chance.randint(1, 8))
+    return bytes(made)
 
 
 def report(folder: Path) -> str:

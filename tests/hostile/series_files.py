@@ -193,6 +193,14 @@ def nifti_bomb_of_a_small_image(folder: Path) -> list[Path]:
     return one(folder, GZIP_HEAD + stored + deflated_zeros(1024) + tail, f"{CANARY}.nii.gz")
 
 
+def nifti_bomb_before_the_image(folder: Path) -> list[Path]:
+    """A small image that is said to begin after 1 GiB of zeros, which are there."""
+    head_bytes = bytearray(nifti_header((64, 64, 24)))
+    struct.pack_into("<f", head_bytes, 108, float(1 << 30))
+    stored = b"\x00" + struct.pack("<HH", len(head_bytes), len(head_bytes) ^ 0xFFFF) + bytes(head_bytes)
+    return one(folder, GZIP_HEAD + stored + deflated_zeros(1025), f"{CANARY}.nii.gz")
+
+
 def nifti_of_the_greatest_size(folder: Path) -> list[Path]:
     return one(folder, nifti_header((32767, 32767, 32767)) + bytes(1000), f"{CANARY}.nii")
 

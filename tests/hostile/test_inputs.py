@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.hostile.cases import HOSTILE, Case
+from tests.hostile.dicom_files import name_that_is_a_program, program_in_the_preamble
 from tests.hostile.site import LIMITS, Site, site
 from tests.hostile.trying import good_one_fails, tried
 
@@ -55,6 +58,19 @@ def test_nothing_was_made_of_what_was_not_whole(running: tuple[Site, subprocess.
         if case.row in (36, 37, 38):
             assert tried(case, made, process.pid, tmp_path).faults == ()
     assert made.get("/v1/jobs?limit=200").text.count('"id"') == before
+
+
+@pytest.mark.parametrize("make", [program_in_the_preamble, name_that_is_a_program])
+def test_results_carry_nothing_on(
+    running: tuple[Site, subprocess.Popen[bytes]], tmp_path: Path, make: Callable[[Path], list[Path]]
+) -> None:
+    """No preamble of the sender's goes to a PACS; a name with quotes and line breaks breaks no document."""
+    made, _ = running
+    job = json.loads(made.post("/v1/jobs", make(tmp_path)).text)["id"]
+    made.until(lambda: made.get(f"/v1/jobs/{job}").text.count('"state":"succeeded"'), "the job is done")
+    report = requests.get(f"{made.url}/v1/jobs/{job}/results/sr", timeout=120)
+    assert report.content.startswith(bytes(128) + b"DICM"), report.text[:300]
+    json.loads(made.get(f"/v1/jobs/{job}/results/fhir").text)
 
 
 def test_a_wrong_answer_is_noticed(running: tuple[Site, subprocess.Popen[bytes]], tmp_path: Path) -> None:

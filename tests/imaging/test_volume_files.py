@@ -106,6 +106,15 @@ def test_nifti_slope_and_rounding(tmp_path: Path) -> None:
     assert [int(plane[0, 0]) for plane in hu] == [32767, -32768, -1003, -1003]
 
 
+@pytest.mark.parametrize("offset", [2.0**27, 2.0**40, 1e38])
+def test_what_comes_before_the_samples_is_bounded(tmp_path: Path, offset: float) -> None:
+    """Found by fuzzing: of a compressed file it was all inflated into memory."""
+    data = bytearray(nifti(oblique().hu, ras_affine(oblique())))
+    struct.pack_into("<f", data, 108, offset)
+    (tmp_path / "x.nii.gz").write_bytes(gzip.compress(bytes(data)))
+    assert refusal(tmp_path / "x.nii.gz").code == "header_too_large"
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite(tmp_path: Path, value: float) -> None:
     stored = np.zeros((4, 5, 6), np.float32)
