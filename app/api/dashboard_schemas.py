@@ -69,7 +69,9 @@ class Dashboard(BaseModel):
 
     days: int = Field(description="How far it looks back.")
     jobs: JobFigures = Field(description="How many jobs there are and were.")
-    stages_s: dict[str, StageFigures] = Field(description="By stage of the analysis, over at most 2000 jobs.")
+    stages_s: dict[str, StageFigures] = Field(
+        description="Seconds (s) by stage of the analysis, over at most 2000 jobs."
+    )
     refusals: dict[str, int] = Field(description="Attempts that ended without an answer, by code.")
     models: list[ModelCount] = Field(description="The most used first.")
     findings: FindingFigures = Field(description="Distribution of the findings.")
