@@ -12,10 +12,16 @@ import pytest
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from fastapi import FastAPI
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from app.web.pages import add_workspace
 from tests.web.views.worlds import SHOTS, answering
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> None:
+    """A busy machine draws slowly; nothing here is about how fast."""
+    expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from app.api.comparison_schemas import Comparison
 from app.imaging.volume import CtVolume
 from app.phantom.chest import CENTER_MM
 from tests.phantom_pairs import Motion, PhantomPair, phantom_pair
-from tests.web.views.worlds import EXAMPLE, JOB, result
+from tests.web.views.worlds import JOB, result
 
 PRIOR_JOB = "3d0c9a52-0000-4000-8000-000000000002"
 DIAMETERS_MM = ((9.0, 13.0), (10.0, 10.0), (None, 8.0))
@@ -133,6 +133,3 @@ def prior_answers(days: int | None = 120) -> dict[str, Any]:
         given[f"jobs/{job}/volume"] = volume_of(scan)
         given[f"jobs/{job}/volume/slab"] = lambda address, scan=scan: slab_of(scan, address)
     return given
-
-
-__all__ = ["EXAMPLE", "PRIOR_JOB", "pair", "prior_answers", "prior_from_current"]

@@ -191,3 +191,9 @@ def test_a_scene_that_cannot_be_had_is_said(visit, glb, said: str):
     page = visit(f"jobs/{JOB}/3d", answers() | {f"jobs/{JOB}/scene.glb": glb})
     expect(page.get_by_role("alert")).to_contain_text(said)
     expect(page.locator(".scene-nodules li")).to_have_count(2)
+
+
+def test_the_address_can_choose_a_nodule(visit):
+    page = visit(f"jobs/{JOB}/3d?nodule=nodule-2", answers())
+    expect(page.get_by_role("button", name="nodule-2")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="nodule-1")).to_have_attribute("aria-pressed", "false")
