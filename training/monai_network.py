@@ -77,7 +77,7 @@ def _tensors(bundle: Bundle) -> dict[str, Tensor]:
                 return dict(load(source, map_location="cpu").state_dict())
         state: Any = torch.load(source, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise BundleError(f"{bundle.weights_name} is not read: {str(error).splitlines()[0][:200]}") from error
+        raise BundleError(f"{bundle.weights_name} is not read: {str(error)[:200]}") from error
     for key in ("model", "state_dict", "network"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]

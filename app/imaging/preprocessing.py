@@ -145,8 +145,11 @@ def preprocess(
 
 
 def _whole_lengths(grid: Grid, step: NDArray[np.float64]) -> list[int]:
-    """Voxels along each axis from the scan's first voxel on, whose last is nearest to the scan's last."""
-    return [int(np.rint((n - 1) / s)) + 1 for n, s in zip(grid.shape_zyx, step, strict=True)]
+    """Voxels along each axis from the scan's first voxel on, whose last is nearest to the scan's last.
+
+    Where two are as near, their number is the even one: the rule of MONAI, whose networks are fed so.
+    """
+    return [int(np.rint((n - 1) / s + 1)) for n, s in zip(grid.shape_zyx, step, strict=True)]
 
 
 def sample_crops(

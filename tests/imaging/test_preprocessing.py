@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import numpy as np
 import pytest
 import SimpleITK
@@ -365,3 +368,34 @@ def test_a_stack_says_where_its_voxels_lie(direction: np.ndarray, half_depth_mm:
     expected = windowed(resampled_by_simpleitk(volume, grid, outside=-5000.0), spec.window_hu)
     compared = away_from_the_edge(volume, grid)
     assert np.allclose(values[compared], expected[compared], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("slices", "expected"), [(133, 84), (134, 84), (129, 81), (5, 4)])
+def test_a_whole_scan_ends_at_the_nearest_voxel_and_at_the_even_count_of_two(slices, expected):
+    """(n - 1) * 2.5 / 4 + 1 voxels, rounded as MONAI rounds; 133 slices are those of LIDC-IDRI-0001."""
+    volume = CtVolume(np.full((slices, 6, 6), 40, np.int16), Grid.from_spacing((slices, 6, 6), (2.5, 1.0, 1.0)))
+    spec = PreprocessingSpec(spacing_zyx_mm=(4.0, 1.0, 1.0), extent="scan", shape_multiple=1)
+    prepared = preprocess(volume, None, spec)
+    assert prepared.values.shape == (expected, 6, 6)
+    assert prepared.values.min() == prepared.values.max(), "the edge is repeated, not air"
+    assert prepared.in_lungs is None
+
+
+def test_directions_turn_the_array_and_its_grid_together():
+    hu = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
+    volume = CtVolume(hu, Grid.from_spacing(hu.shape, (2.0, 1.0, 1.0)))
+    common = {"spacing_zyx_mm": (2.0, 1.0, 1.0), "extent": "scan", "shape_multiple": 1, "window_hu": (0.0, 1000.0)}
+    straight = preprocess(volume, None, PreprocessingSpec(**common))
+    turned = preprocess(volume, None, PreprocessingSpec(**common, directions_zyx="SAR"))
+    assert np.array_equal(turned.values, straight.values[:, ::-1, ::-1])
+    assert turned.grid.to_patient((1, 2, 3)) == pytest.approx(straight.grid.to_patient((1, 2, 2)))
+    with pytest.raises(ValueError, match="lung mask"):
+        preprocess(volume, None, PreprocessingSpec())
+
+
+def test_what_came_later_does_not_change_the_digest_of_what_was_there():
+    """Caches and models in the field are keyed by it."""
+    spec = PreprocessingSpec()
+    old = {name: getattr(spec, name) for name in ("spacing_mm", "window_hu", "lung_margin_mm", "shape_multiple")}
+    assert spec.digest == hashlib.sha256(json.dumps(old, sort_keys=True).encode()).hexdigest()
+    assert spec.digest != PreprocessingSpec(extent="scan").digest

