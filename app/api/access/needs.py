@@ -32,6 +32,8 @@ class Need(Enum):
 
 _JOB = "/v1/jobs/{job_id}"
 _MODEL = "/v1/models/{name}/{version}"
+_NETWORK = "/v2/models/{name}"
+_NETWORK_VERSION = "/v2/models/{name}/versions/{version}"
 
 NEEDS: Mapping[tuple[str, str], Need] = {
     ("GET", "/healthz"): Need.PROBE,
@@ -43,6 +45,9 @@ NEEDS: Mapping[tuple[str, str], Need] = {
     ("GET", "/problems"): Need.PAGE,
     ("GET", "/openapi.json"): Need.PAGE,
     ("GET", "/static/{path:path}"): Need.PAGE,
+    ("GET", "/workspace"): Need.PAGE,
+    ("GET", "/workspace/"): Need.PAGE,
+    ("GET", "/workspace/static/{path:path}"): Need.PAGE,
     ("GET", "/v1/session"): Need.OPEN,
     ("POST", "/v1/session"): Need.OPEN,
     ("DELETE", "/v1/session"): Need.OPEN,
@@ -59,6 +64,18 @@ NEEDS: Mapping[tuple[str, str], Need] = {
     ("GET", f"{_JOB}/events"): Need.READ,
     ("GET", f"{_JOB}/nodules/{{nodule_id}}/explanation"): Need.READ,
     ("GET", f"{_JOB}/nodules/{{nodule_id}}/explanation.png"): Need.READ,
+    ("GET", f"{_JOB}/nodules/{{nodule_id}}/thumbnail.png"): Need.READ,
+    ("GET", f"{_JOB}/volume"): Need.READ,
+    ("GET", f"{_JOB}/volume/hu"): Need.READ,
+    ("GET", f"{_JOB}/volume/slab"): Need.READ,
+    ("GET", f"{_JOB}/outlines"): Need.READ,
+    ("GET", f"{_JOB}/candidates"): Need.READ,
+    ("GET", f"{_JOB}/scene.glb"): Need.READ,
+    ("GET", f"{_JOB}/scene.usdz"): Need.READ,
+    ("GET", f"{_JOB}/prior"): Need.READ,
+    ("GET", f"{_JOB}/review"): Need.READ,
+    ("PUT", f"{_JOB}/review"): Need.SUBMIT,
+    ("GET", f"{_JOB}/review/sr"): Need.READ,
     ("GET", f"{_JOB}/pacs"): Need.READ,
     ("POST", f"{_JOB}/pacs"): Need.SUBMIT,
     ("POST", "/v1/batches"): Need.SUBMIT,
@@ -67,8 +84,22 @@ NEEDS: Mapping[tuple[str, str], Need] = {
     ("POST", "/dicom-web/studies/{study_uid}"): Need.SUBMIT,
     ("GET", "/v1/models"): Need.READ,
     ("GET", _MODEL): Need.READ,
+    ("GET", f"{_MODEL}/card"): Need.READ,
+    ("GET", f"{_MODEL}/froc"): Need.READ,
+    ("GET", f"{_MODEL}/reports"): Need.READ,
+    ("GET", f"{_MODEL}/reports/{{report}}"): Need.READ,
     ("POST", f"{_MODEL}/activate"): Need.OPERATE,
+    ("GET", "/v2"): Need.READ,
+    ("GET", "/v2/health/live"): Need.PROBE,
+    ("GET", "/v2/health/ready"): Need.PROBE,
+    ("GET", _NETWORK): Need.READ,
+    ("GET", f"{_NETWORK}/ready"): Need.READ,
+    ("POST", f"{_NETWORK}/infer"): Need.SUBMIT,
+    ("GET", _NETWORK_VERSION): Need.READ,
+    ("GET", f"{_NETWORK_VERSION}/ready"): Need.READ,
+    ("POST", f"{_NETWORK_VERSION}/infer"): Need.SUBMIT,
     ("GET", "/v1/capabilities"): Need.READ,
+    ("GET", "/v1/dashboard"): Need.OPERATE,
     ("GET", "/v1/audit"): Need.OPERATE,
 }
 """By method and template of the path."""
