@@ -27,6 +27,7 @@ def document() -> dict[str, Any]:
 # The manifest describes itself where it is written.
 MANIFEST = {"CharacteriserEntry", "CropSpec", "DetectorEntry", "Malignancy", "Metric", "ModelManifest", "Parity"}
 MANIFEST |= {"NetworkVariant", "OperatingPointEntry", "PreprocessingSpec", "Provenance", "VariantFigure"}
+MANIFEST |= {"AnchorLevel", "HeatMapEntry", "PublishedFigure", "RetinaNetEntry", "WindowRule"}
 
 
 @pytest.mark.parametrize("page", ["/docs", "/redoc", "/problems"])
