@@ -46,6 +46,7 @@ def test_show_as_json_is_the_manifest(run, store):
         "parity": None,
         "variants": {},
         "bytes_per_voxel": None,
+        "within_lungs": True,
     }
 
 
