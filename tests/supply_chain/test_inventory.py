@@ -67,3 +67,11 @@ def test_the_list_of_parts_and_their_licences(tmp_path: Path) -> None:
     assert len(licences) == len(wanted)
     told = [row.split("|")[3].strip() for row in licences]
     assert [licence for licence in told if licence == "UNKNOWN" or re.search(r"\bA?GPL", licence)] == []
+
+
+def test_what_the_security_page_names_is_there() -> None:
+    text = (ROOT / "docs/security.md").read_text()
+    named = re.findall(r"`(tests/[a-z_/.0-9]+)`", text) + re.findall(r"\]\((?!https?://|#)([^)#]+)\)", text)
+    assert len(named) > 20
+    missing = [name for name in named if not (ROOT / name).exists() and not (ROOT / "docs" / name).exists()]
+    assert missing == []
