@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(UPGRADE)
 
-.PHONY: help demo test check format bench sbom lock image-check venv venv-dev clean
+.PHONY: help demo test check format bench hostile fuzz soak sbom lock image-check venv venv-dev clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,15 @@ format: venv-dev ## rewrite what `make check` would refuse about the form
 
 bench: venv-dev ## speed and memory beside the alternatives, some 12 minutes; docs/performance.md has its tables
 	$(BIN)/python -m tests.benchmarks --with-monai --json build/benchmark.json
+
+hostile: venv-dev ## the table of hostile inputs and faults, into docs/hostile-input.md
+	$(BIN)/python -m tests.hostile --docs docs/hostile-input.md
+
+fuzz: venv-dev ## an hour of mutated input to every parser
+	$(BIN)/python -m tests.hostile.fuzz --minutes 60
+
+soak: venv-dev ## two hours of good and hostile traffic with random kills
+	$(BIN)/python -m tests.benchmarks.soak --hours 2 --json build/soak.json
 
 image-check: ## build the image from a debootstrapped base and try it (root; Debian's buildah and debootstrap)
 	deploy/image_check.sh
