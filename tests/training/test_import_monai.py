@@ -54,6 +54,9 @@ def needs_monai() -> Iterator[None]:
         pytest.skip(message)
     import torch  # noqa: PLC0415
 
+    from training.torchvision_on_cpu import declare_operators  # noqa: PLC0415
+
+    declare_operators()
     before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     torch.set_num_threads(1)
     yield
