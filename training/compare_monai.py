@@ -47,7 +47,7 @@ DIRECTIONS_LPS_ZYX = {
     "oblique": _TILT @ np.eye(3)[:, ::-1],
 }
 """How the phantoms lie: columns are where z, y and x of the array point."""
-_PHANTOM_SHAPE_ZYX, _PHANTOM_SPACING_ZYX_MM = (64, 225, 225), (2.0, 0.8, 0.8)
+_PHANTOM_SHAPE_ZYX, _PHANTOM_SPACING_ZYX_MM = (29, 250, 250), (2.5, 1.0, 1.0)
 _PHANTOM_SEED = 77
 _MEASURE_MEMORY = """
 import sys

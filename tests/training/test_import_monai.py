@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
+from starlette.testclient import TestClient
 
+from app.api.job_work import order_analysis, priors_of, rendered
 from app.imaging.preprocessing import preprocess
 from app.imaging.reading import read_ct
 from app.inference.boxes import iou
@@ -18,24 +24,22 @@ from app.inference.detection import detect
 from app.inference.model_store import LoadedModel, load_model, verify_model, warm_up
 from app.inference.network import SessionOptions
 from app.inference.pipeline import AnalysisOptions, analyse
+from app.jobs.runner import Runner
+from app.main import create_app
 from app.phantom.chest import phantom_ct
 from app.phantom.dicom_series import write_dicom_series
-from tests.tiny_model import write_tiny_model
+from app.settings import Settings
+from tests.jobs.installations import HandQueue
+from training.compare_monai import DIRECTIONS_LPS_ZYX, agreement, table, unpacked
 from training.import_monai import import_bundle
 from training.import_monai import main as import_command
 from training.monai_bundle import Bundle, read_bundle
 from training.monai_config import BundleError
 from training.torchvision_on_cpu import installed
 
+ROOT = Path(__file__).resolve().parents[2]
+LIKELY = 0.95
 SESSION = SessionOptions(device="cpu", threads=1)
-TURN = np.deg2rad(12)
-TILT = np.array([[np.cos(TURN), -np.sin(TURN), 0], [np.sin(TURN), np.cos(TURN), 0], [0, 0, 1]])
-DIRECTIONS = {
-    "straight": np.eye(3)[:, ::-1],
-    "flipped": np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]]),
-    "oblique": TILT @ np.eye(3)[:, ::-1],
-}
-
 pytestmark = pytest.mark.filterwarnings("ignore")  # MONAI warns of what it will change and of what is not installed
 
 
@@ -77,8 +81,13 @@ def bundle(folder: Path) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def imported(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    model = tmp_path_factory.mktemp("store") / "monai" / "1.0.0"
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def imported(bundle: Bundle, store: Path) -> LoadedModel:
+    model = store / "monai" / "1.0.0"
     import_bundle(bundle, model, name="monai", version="1.0.0")
     verify_model(model)
     loaded = load_model(model, SESSION)
@@ -99,20 +108,42 @@ def written(folder: Path, direction: np.ndarray, **phantom: Any) -> Path:
     return folder
 
 
-def assert_same(scan: str, theirs: Any, series: Path, model: LoadedModel, *, windows: bool, least: int) -> None:
-    from training.compare_monai import agreement, table  # noqa: PLC0415
+@contextmanager
+def served(store: Path, models: tuple[str, ...], folder: Path) -> Iterator[tuple[TestClient, Callable[..., str]]]:
+    """The service with these models, and what hands in a job, works on it and gives the address of its results."""
+    settings = Settings(
+        model_store=store, models=models, device="cpu", threads=1, data_dir=folder / "data", min_free_disk_bytes=0
+    )
+    queue = HandQueue()
+    app = create_app(settings, make_queue=lambda _: queue)
+    with TestClient(app) as client:
+        jobs = app.state.desk.jobs
+        runner = Runner(
+            ledger=jobs.ledger, intake=jobs.intake, store=jobs.store, worker_id="w", turn=nullcontext, timeout_s=300.0,
+            analyse=order_analysis(settings, app.state.service.models.registry, folder, analyse, priors_of(jobs)),
+            render=rendered, observe=lambda *_: None,
+        )  # fmt: skip
 
+        def work(files: Any, fields: dict[str, str]) -> str:
+            job = client.post("/v1/jobs", files=files, data=fields).json()
+            runner(queue.tickets.pop(0))
+            return f"/v1/jobs/{job['id']}/results"
+
+        yield client, work
+
+
+def assert_same(scan: str, theirs: Any, series: Path, model: LoadedModel, *, windows: bool, least: int) -> None:
     found = agreement(scan, theirs(series), analyse(series, model, AnalysisOptions(threads=1)))
     assert found.windows == windows
     assert found.matched >= least, table([found])
     assert found.same, table([found])
 
 
-@pytest.mark.parametrize("direction", list(DIRECTIONS))
+@pytest.mark.parametrize("direction", list(DIRECTIONS_LPS_ZYX))
 def test_boxes_of_several_windows_are_those_of_monai(
     direction: str, theirs: Any, imported: LoadedModel, tmp_path: Path
 ) -> None:
-    series = written(tmp_path, DIRECTIONS[direction], spacing_zyx_mm=(5.0, 3.5, 3.5))
+    series = written(tmp_path, DIRECTIONS_LPS_ZYX[direction], spacing_zyx_mm=(5.0, 3.5, 3.5))
     assert_same(direction, theirs, series, imported, windows=True, least=20)
 
 
@@ -120,8 +151,6 @@ def test_boxes_of_a_real_scan_are_those_of_monai(
     theirs: Any, imported: LoadedModel, shared_data: Path, tmp_path: Path
 ) -> None:
     """Its slices end half way between two voxels of the network's spacing: which of them is the last decides."""
-    from training.compare_monai import unpacked  # noqa: PLC0415
-
     series = unpacked(shared_data / "ct" / "LIDC-IDRI-0001.zip", tmp_path)
     assert_same("LIDC-IDRI-0001", theirs, series, imported, windows=True, least=20)
 
@@ -151,7 +180,7 @@ def test_one_pass_gives_the_same_boxes_decoded_in_the_graph_and_by_the_service(b
 
 
 def test_the_array_is_that_of_monai(theirs: Any, imported: LoadedModel, tmp_path: Path) -> None:
-    series = written(tmp_path, DIRECTIONS["flipped"], spacing_zyx_mm=(2.0, 3.5, 3.1))
+    series = written(tmp_path, DIRECTIONS_LPS_ZYX["flipped"], spacing_zyx_mm=(2.0, 3.5, 3.1))
     answer = theirs(series)
     prepared = preprocess(read_ct(series)[0], None, imported.manifest.preprocessing)
     assert prepared.values.transpose(2, 1, 0) == pytest.approx(answer.values_xyz, abs=1e-5)
@@ -176,22 +205,46 @@ def test_suppression_keeps_what_monais_keeps() -> None:
     assert np.triu(iou(boxes[ours], boxes[ours]), 1).max() <= 0.22
 
 
-def test_a_second_stage_is_taken_along(folder: Path, tmp_path: Path) -> None:
-    write_tiny_model(tmp_path, name="tiny")
-    command = [str(folder), "--store", str(tmp_path), "--name", "both", "--with-characteriser", "tiny:1.0.0"]
+def test_it_is_served_alone_and_with_the_characteriser_of_this_house(
+    folder: Path, store: Path, imported: LoadedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Over HTTP, as one that reads its DICOM objects meets it: predict, then a job with SR and SEG."""
+    shutil.copytree(ROOT / "model_store" / "lungnodule" / "0.2.0", store / "lungnodule" / "0.2.0")
+    command = [str(folder), "--store", str(store), "--name", "both", "--with-characteriser", "lungnodule:0.2.0"]
+    command += ["--operating-point", str(LIKELY)]
     assert import_command(command) == 0
-    model = load_model(tmp_path / "both" / "1.0.0", SESSION)
-    warm_up(model)
-    assert model.manifest.second_stage.taken_from == "tiny:1.0.0"
-    series = written(tmp_path / "scan", DIRECTIONS["straight"], spacing_zyx_mm=(5.0, 3.5, 3.5))
-    nodules = analyse(series, model, AnalysisOptions(threads=1, operating_point="half")).nodules
-    assert nodules
-    assert all(n.malignancy_probability is not None and n.mask is not None and n.volume_mm3 for n in nodules)
     assert import_command(command) == 2, "a model that is there is not overwritten"
+    assert "is there already" in capsys.readouterr().err
+    series = written(tmp_path / "scan", DIRECTIONS_LPS_ZYX["straight"], spacing_zyx_mm=(5.0, 3.5, 3.5))
+    files = [("files", (path.name, path.read_bytes())) for path in sorted(series.iterdir())]
+    with served(store, ("both", "monai"), tmp_path) as (client, work):
+        both = client.post("/v1/predict", files=files, data={"model": "both"}).json()
+        alone = client.post("/v1/predict", files=files, data={"model": "monai", "operating_point": "half"}).json()
+        assert both["operating_point"] == {"name": "stated", "threshold": LIKELY}
+        assert both["nodules"]
+        for nodule in both["nodules"]:
+            assert nodule["probability"] >= LIKELY
+            assert 0 < nodule["malignancy_probability"] < 1
+            assert nodule["volume_mm3"] > 0
+        assert len(alone["nodules"]) > len(both["nodules"])
+        assert {nodule["malignancy_probability"] for nodule in alone["nodules"]} == {None}
+        assert "detector only" in alone["malignancy_meaning"]
+        results = work(files, {"model": "both"})
+        assert pydicom.dcmread(io.BytesIO(client.get(f"{results}/sr").content)).Modality == "SR"
+        assert client.get(f"{results}/seg").status_code == 200
+        results = work(files, {"model": "monai", "operating_point": "half"})
+        assert client.get(f"{results}/sr").status_code == 200
+        refused = client.get(f"{results}/seg")
+        assert (refused.status_code, refused.json()["code"]) == (409, "boxes_only")
+
+
+@pytest.mark.parametrize("score", ["0.01", "1"])
+def test_an_operating_point_that_the_bundle_cannot_reach_is_refused(score: str, folder: Path, tmp_path: Path) -> None:
+    assert import_command([str(folder), "--store", str(tmp_path), "--operating-point", score]) == 2
+    assert list(tmp_path.rglob("manifest.json")) == []
 
 
 def test_torchscript_weights_are_read_and_pickles_are_not(bundle: Bundle) -> None:
-    import io  # noqa: PLC0415
     import pickle  # noqa: PLC0415
 
     import torch  # noqa: PLC0415
