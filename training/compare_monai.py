@@ -120,7 +120,7 @@ def agreement(scan: str, theirs: BundleAnswer, ours: Findings) -> Agreement:
 
 
 def _within(boxes: NDArray[np.float64], scan: Grid, affine_lps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Boxes cut where the scan ends, both in index coordinates (x, y, z) of an array that lies along the scan's axes."""
+    """Boxes cut where the scan ends; index coordinates (x, y, z) of an array that lies along the axes of the scan."""
     ends = list(product(*((-0.5, n - 0.5) for n in scan.shape_zyx)))
     index = np.linalg.solve(affine_lps, np.c_[scan.to_patient(ends), np.ones(8)].T)[:3].T
     return np.clip(boxes, np.tile(index.min(axis=0), 2), np.tile(index.max(axis=0), 2))

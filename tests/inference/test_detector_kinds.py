@@ -175,5 +175,5 @@ def test_a_manifest_has_a_second_stage_with_its_malignancy_or_neither(tmp_path: 
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["malignancy"] = {"meaning": "nobody's"}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ModelError, match="both be there, or neither"):
+    with pytest.raises(ModelError, match="both are there, or neither"):
         verify_model(folder)
