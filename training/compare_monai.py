@@ -1,6 +1,6 @@
 """The same scan through MONAI's own pipeline and through the service's, and whether the boxes are the same.
 
-    python -m training compare-monai BUNDLE_DIR SCAN... [--store model_store --name monai-retinanet]
+    python -m training compare-monai BUNDLE_DIR SCAN... [--model model_store/monai-retinanet/1.0.0]
 
 A SCAN is a folder of one DICOM series, or a zip of one; --phantoms adds three phantoms, straight, flipped and oblique.
 The bundle is imported into a folder of its own unless a stored
@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -52,15 +53,13 @@ _PHANTOM_SEED = 77
 _MEASURE_MEMORY = """
 import sys
 from pathlib import Path
-import numpy as np
 from app.inference.model_store import load_model
 from app.inference.network import SessionOptions
-def peak_kib():
-    return next(int(l.split()[1]) for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM"))
+from app.inference.pipeline import AnalysisOptions, analyse
 model = load_model(Path(sys.argv[1]), SessionOptions(device="cpu", threads=1))
-before = peak_kib()
-model.detector({"volume": np.zeros((1, 1, *map(int, sys.argv[2:])), np.float32)})
-print(peak_kib() - before)
+analyse(Path(sys.argv[2]), model, AnalysisOptions(threads=1, detector_max_voxels=int(sys.argv[3])))
+status = Path("/proc/self/status").read_text().splitlines()
+print(next(int(line.split()[1]) for line in status if line.startswith("VmHWM")))
 """
 
 
@@ -180,13 +179,13 @@ def compare(
     return rows
 
 
-def window_memory_mib(model: Path, shape_zyx: Sequence[int]) -> float | None:
-    """Growth of a fresh process's peak memory when the detector runs on one window; None where it is not told."""
+def analysis_memory_mib(model: Path, series: Path, max_voxels: int) -> float | None:
+    """Peak memory of a fresh process that analyses one scan; None where the system does not tell it."""
     if not Path("/proc/self/status").exists():
         return None
-    command = [sys.executable, "-c", _MEASURE_MEMORY, str(model), *map(str, shape_zyx)]
+    command = [sys.executable, "-c", _MEASURE_MEMORY, str(model), str(series), str(max_voxels)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own program
-    return float(done.stdout) / 1024
+    return float(done.stdout.split()[-1]) / 1024
 
 
 def unpacked(scan: Path, folder: Path) -> Path:
@@ -227,12 +226,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, help="folder of the imported model; otherwise it is imported anew")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--max-voxels", type=int, nargs="*", default=[], help="also with windows of at most so many voxels"
+        "--max-voxels",
+        type=int,
+        nargs="*",
+        default=[],
+        help="also with windows of at most so many voxels, and the memory that the first scan takes",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Compare from the command line; returns the exit status."""
+    if not options.scans and not options.phantoms:
+        sys.stderr.write("name a scan, or --phantoms\n")
+        return 2
     with tempfile.TemporaryDirectory() as folder:
         model = options.model
         if model is None:
@@ -242,19 +248,20 @@ def run(options: argparse.Namespace) -> int:
         rows = compare(options.bundle, model, scans, options.threads, options.max_voxels)
         sys.stdout.write(table(rows) + "\n")
         if options.max_voxels:
-            _print_memory(model, options.max_voxels)
+            _print_memory(model, scans[0], options.max_voxels)
     return 0 if all(row.same for row in rows if not row.note) else 1
 
 
-def _print_memory(model: Path, max_voxels: Sequence[int]) -> None:
+def _print_memory(model: Path, scan: Path, max_voxels: Sequence[int]) -> None:
     entry = load_manifest(model).detector
     assert isinstance(entry, RetinaNetEntry)
-    whole = entry.window
-    windows = [whole, *(shrunk(whole, entry.multiple_zyx, bound) for bound in max_voxels)]
-    for shape in dict.fromkeys(window.shape_zyx for window in windows):
-        memory = window_memory_mib(model, shape)
-        told = "not told by this system" if memory is None else f"{memory:.0f} MiB"
-        sys.stdout.write(f"one window of {shape} voxels (z, y, x): {told}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        series = unpacked(scan, Path(folder))
+        for bound in (prod(entry.window.shape_zyx), *max_voxels):
+            window = shrunk(entry.window, entry.multiple_zyx, bound).shape_zyx
+            memory = analysis_memory_mib(model, series, bound)
+            told = "memory not told by this system" if memory is None else f"{memory:.0f} MiB at most"
+            sys.stdout.write(f"{scan.stem} in windows of {window} voxels (z, y, x): {told}\n")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -86,8 +86,9 @@ def import_bundle(
     points = _operating_points(bundle, operating_point)
     folder.mkdir(parents=True)
     spec = _spec(bundle, one_graph=one_graph, lung_box=lung_box)
-    detector = _detector(bundle, folder, one_graph=one_graph, within_lungs=within_lungs)
+    # First what is over soonest: the export takes longest.
     other = None if characteriser_of is None else _copied(characteriser_of, folder, detector_weight)
+    detector = _detector(bundle, folder, one_graph=one_graph, within_lungs=within_lungs)
     second = None if other is None else other[0]
     manifest = ModelManifest(
         name=name,
