@@ -1,8 +1,9 @@
 """The same scan through MONAI's own pipeline and through the service's, and whether the boxes are the same.
 
-    python -m training compare-monai BUNDLE_DIR SCAN... [--store model_store --name monai-retinanet]
+    python -m training compare-monai BUNDLE_DIR SCAN... [--model model_store/monai-retinanet/1.0.0]
 
-A SCAN is a folder of one DICOM series, or a zip of one. The bundle is imported into a folder of its own unless a stored
+A SCAN is a folder of one DICOM series, or a zip of one; --phantoms adds three phantoms, straight, flipped and oblique.
+The bundle is imported into a folder of its own unless a stored
 model is named. Exits with 1 if a box is missing on either side.
 """
 
@@ -16,11 +17,13 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.imaging.volume import Grid
 from app.inference.boxes import iou
 from app.inference.detector_kinds import RetinaNetEntry
 from app.inference.findings import Findings
@@ -29,23 +32,34 @@ from app.inference.model_store import load_model
 from app.inference.network import SessionOptions
 from app.inference.pipeline import AnalysisOptions, analyse
 from app.inference.windows import shrunk
+from app.phantom.chest import phantom_ct
+from app.phantom.dicom_series import write_dicom_series
+from app.phantom.nodules import NoduleSpec
 from training.import_monai import import_bundle
 from training.monai_bundle import read_bundle
 from training.monai_reference import BundleAnswer, BundlePipeline
 
 SAME_IOU, SAME_SCORE = 0.99, 1e-3
+_TURN = np.deg2rad(12)
+_TILT = np.array([[np.cos(_TURN), -np.sin(_TURN), 0], [np.sin(_TURN), np.cos(_TURN), 0], [0, 0, 1]])
+DIRECTIONS_LPS_ZYX = {
+    "straight": np.eye(3)[:, ::-1],
+    "flipped": np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]]),
+    "oblique": _TILT @ np.eye(3)[:, ::-1],
+}
+"""How the phantoms lie: columns are where z, y and x of the array point."""
+_PHANTOM_SHAPE_ZYX, _PHANTOM_SPACING_ZYX_MM = (29, 250, 250), (2.5, 1.0, 1.0)
+_PHANTOM_SEED = 77
 _MEASURE_MEMORY = """
 import sys
 from pathlib import Path
-import numpy as np
 from app.inference.model_store import load_model
 from app.inference.network import SessionOptions
-def peak_kib():
-    return next(int(l.split()[1]) for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM"))
+from app.inference.pipeline import AnalysisOptions, analyse
 model = load_model(Path(sys.argv[1]), SessionOptions(device="cpu", threads=1))
-before = peak_kib()
-model.detector({"volume": np.zeros((1, 1, *map(int, sys.argv[2:])), np.float32)})
-print(peak_kib() - before)
+analyse(Path(sys.argv[2]), model, AnalysisOptions(threads=1, detector_max_voxels=int(sys.argv[3])))
+status = Path("/proc/self/status").read_text().splitlines()
+print(next(int(line.split()[1]) for line in status if line.startswith("VmHWM")))
 """
 
 
@@ -76,12 +90,14 @@ class Agreement:
 def agreement(scan: str, theirs: BundleAnswer, ours: Findings) -> Agreement:
     """Compare in index coordinates of MONAI's array, where both are boxes even if the scan lies oblique.
 
-    A box within `SAME_SCORE` of the operating point may fall to either side of it and is not counted as missing.
+    A box within `SAME_SCORE` of the operating point may fall to either side of it and is not counted as missing. Both
+    end where the scan does: MONAI lets a box reach to one voxel past the middle of its last, where no scan is any more.
     """
     boxes, scores = in_their_index(ours, theirs.affine_lps), np.array([n.probability for n in ours.nodules])
     threshold = ours.operating_point.threshold
     likely = theirs.scores >= threshold
-    their_boxes, their_scores = theirs.boxes_index_xyz[likely], theirs.scores[likely]
+    their_boxes = _within(theirs.boxes_index_xyz[likely], ours.grid, theirs.affine_lps)
+    their_scores = theirs.scores[likely]
     overlap = iou(their_boxes, boxes) if len(boxes) and len(their_boxes) else np.zeros((len(their_boxes), len(boxes)))
     pairs = _pairs(overlap)
     ious = [float(overlap[a, b]) for a, b in pairs]
@@ -100,6 +116,13 @@ def agreement(scan: str, theirs: BundleAnswer, ours: Findings) -> Agreement:
         extra=len(added),
         windows=theirs.windows,
     )
+
+
+def _within(boxes: NDArray[np.float64], scan: Grid, affine_lps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes cut where the scan ends; index coordinates (x, y, z) of an array that lies along the axes of the scan."""
+    ends = list(product(*((-0.5, n - 0.5) for n in scan.shape_zyx)))
+    index = np.linalg.solve(affine_lps, np.c_[scan.to_patient(ends), np.ones(8)].T)[:3].T
+    return np.clip(boxes, np.tile(index.min(axis=0), 2), np.tile(index.max(axis=0), 2))
 
 
 def in_their_index(ours: Findings, affine_lps: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -156,13 +179,13 @@ def compare(
     return rows
 
 
-def window_memory_mib(model: Path, shape_zyx: Sequence[int]) -> float | None:
-    """Growth of a fresh process's peak memory when the detector runs on one window; None where it is not told."""
+def analysis_memory_mib(model: Path, series: Path, max_voxels: int) -> float | None:
+    """Peak memory of a fresh process that analyses one scan; None where the system does not tell it."""
     if not Path("/proc/self/status").exists():
         return None
-    command = [sys.executable, "-c", _MEASURE_MEMORY, str(model), *map(str, shape_zyx)]
+    command = [sys.executable, "-c", _MEASURE_MEMORY, str(model), str(series), str(max_voxels)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own program
-    return float(done.stdout) / 1024
+    return float(done.stdout.split()[-1]) / 1024
 
 
 def unpacked(scan: Path, folder: Path) -> Path:
@@ -178,40 +201,67 @@ def unpacked(scan: Path, folder: Path) -> Path:
     return folder
 
 
+def write_phantoms(folder: Path) -> list[Path]:
+    """A phantom with nine nodules in each of `DIRECTIONS_LPS_ZYX`, none of them one that `practice-monai` trains on."""
+    diameters = np.random.default_rng(_PHANTOM_SEED).uniform(6.0, 14.0, 9)
+    scans = []
+    for name, direction in DIRECTIONS_LPS_ZYX.items():
+        phantom = phantom_ct(
+            shape_zyx=_PHANTOM_SHAPE_ZYX,
+            spacing_zyx_mm=_PHANTOM_SPACING_ZYX_MM,
+            direction_lps_zyx=direction,
+            nodules=[NoduleSpec(float(diameter)) for diameter in diameters],
+            seed=_PHANTOM_SEED,
+        )
+        scans.append(folder / f"phantom-{name}")
+        write_dicom_series(phantom.volume, scans[-1])
+    return scans
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
     parser.add_argument("bundle", type=Path, help="the bundle's folder; its configuration is executed")
-    parser.add_argument("scans", type=Path, nargs="+", help="folders or zips of one DICOM series each")
+    parser.add_argument("scans", type=Path, nargs="*", help="folders or zips of one DICOM series each")
+    parser.add_argument("--phantoms", action="store_true", help="also three phantoms: straight, flipped, oblique")
     parser.add_argument("--model", type=Path, help="folder of the imported model; otherwise it is imported anew")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--max-voxels", type=int, nargs="*", default=[], help="also with windows of at most so many voxels"
+        "--max-voxels",
+        type=int,
+        nargs="*",
+        default=[],
+        help="also with windows of at most so many voxels, and the memory that the first scan takes",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Compare from the command line; returns the exit status."""
+    if not options.scans and not options.phantoms:
+        sys.stderr.write("name a scan, or --phantoms\n")
+        return 2
     with tempfile.TemporaryDirectory() as folder:
         model = options.model
         if model is None:
             model = Path(folder) / "imported" / "1.0.0"
             import_bundle(read_bundle(options.bundle), model, name="imported", version="1.0.0")
-        rows = compare(options.bundle, model, options.scans, options.threads, options.max_voxels)
+        scans = [*(write_phantoms(Path(folder)) if options.phantoms else []), *options.scans]
+        rows = compare(options.bundle, model, scans, options.threads, options.max_voxels)
         sys.stdout.write(table(rows) + "\n")
         if options.max_voxels:
-            _print_memory(model, options.max_voxels)
+            _print_memory(model, scans[0], options.max_voxels)
     return 0 if all(row.same for row in rows if not row.note) else 1
 
 
-def _print_memory(model: Path, max_voxels: Sequence[int]) -> None:
+def _print_memory(model: Path, scan: Path, max_voxels: Sequence[int]) -> None:
     entry = load_manifest(model).detector
     assert isinstance(entry, RetinaNetEntry)
-    whole = entry.window
-    windows = [whole, *(shrunk(whole, entry.multiple_zyx, bound) for bound in max_voxels)]
-    for shape in dict.fromkeys(window.shape_zyx for window in windows):
-        memory = window_memory_mib(model, shape)
-        told = "not told by this system" if memory is None else f"{memory:.0f} MiB"
-        sys.stdout.write(f"one window of {shape} voxels (z, y, x): {told}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        series = unpacked(scan, Path(folder))
+        for bound in (prod(entry.window.shape_zyx), *max_voxels):
+            window = shrunk(entry.window, entry.multiple_zyx, bound).shape_zyx
+            memory = analysis_memory_mib(model, series, bound)
+            told = "memory not told by this system" if memory is None else f"{memory:.0f} MiB at most"
+            sys.stdout.write(f"{scan.stem} in windows of {window} voxels (z, y, x): {told}\n")
 
 
 def main(arguments: list[str] | None = None) -> int:

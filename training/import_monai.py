@@ -51,6 +51,7 @@ def import_bundle(
     within_lungs: bool = False,
     characteriser_of: Path | None = None,
     detector_weight: float = 1.0,
+    operating_point: float | None = None,
 ) -> ModelManifest:
     """Write ``folder``: the graph, the manifest, a model card.
 
@@ -72,18 +73,22 @@ def import_bundle(
         Folder of another model, whose second stage is copied beside the detector.
     detector_weight
         Share of the detector in the final log-odds; 1 keeps the bundle's own scores.
+    operating_point
+        Score from which on boxes are reported unless a caller asks for another point; None: all that the bundle gives.
 
     Raises
     ------
     BundleError
-        If the bundle cannot be reproduced, or ONNX Runtime differs from torch.
+        If the bundle cannot be reproduced or gives no boxes that low, or ONNX Runtime differs from torch.
     ModelError
         If the other model is not what its manifest says.
     """
+    points = _operating_points(bundle, operating_point)
     folder.mkdir(parents=True)
     spec = _spec(bundle, one_graph=one_graph, lung_box=lung_box)
-    detector = _detector(bundle, folder, one_graph=one_graph, within_lungs=within_lungs)
+    # First what is over soonest: the export takes longest.
     other = None if characteriser_of is None else _copied(characteriser_of, folder, detector_weight)
+    detector = _detector(bundle, folder, one_graph=one_graph, within_lungs=within_lungs)
     second = None if other is None else other[0]
     manifest = ModelManifest(
         name=name,
@@ -95,8 +100,8 @@ def import_bundle(
         preprocessing_digest=reference_digest(spec, None if second is None else second.crop),
         detector=detector,
         characteriser=second,
-        operating_points=_operating_points(bundle),
-        default_operating_point="bundle",
+        operating_points=points,
+        default_operating_point="stated" if "stated" in points else "bundle",
         malignancy=None if other is None else other[1].malignancy,
         published=_published(bundle),
         provenance=_provenance(bundle),
@@ -200,11 +205,15 @@ def _copied(source: Path, folder: Path, detector_weight: float) -> tuple[Charact
     return entry.model_copy(update=changes), other
 
 
-def _operating_points(bundle: Bundle) -> dict[str, OperatingPointEntry]:
+def _operating_points(bundle: Bundle, stated: float | None) -> dict[str, OperatingPointEntry]:
     least = bundle.selection.score_thresh
     points = {"bundle": OperatingPointEntry(threshold=least, description="Every box that the bundle itself gives.")}
     if least < 0.5:
         points["half"] = OperatingPointEntry(threshold=0.5, description="Boxes with a score of a half; not measured.")
+    if stated is not None:
+        if not least <= stated < 1:
+            raise BundleError(f"operating point {stated:g}: the bundle gives boxes with scores from {least:g} up to 1")
+        points["stated"] = OperatingPointEntry(threshold=stated, description="Chosen at import; not measured here.")
     return points
 
 
@@ -264,6 +273,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, default=Path("model_store"))
     parser.add_argument("--with-characteriser", metavar="NAME:VERSION", help="copy that stored model's second stage")
     parser.add_argument("--detector-weight", type=float, default=1.0, help="1: the final score is the detector's")
+    parser.add_argument("--operating-point", type=float, metavar="SCORE", help="report boxes from this score on")
     parser.add_argument("--one-graph", action="store_true", help="decode boxes in the graph; windows are not blended")
     parser.add_argument("--lung-box", action="store_true", help="run over the lungs' box only: faster, other answers")
     parser.add_argument("--within-lungs", action="store_true", help="drop boxes outside the lungs")
@@ -289,6 +299,7 @@ def run(options: argparse.Namespace) -> int:
             within_lungs=options.within_lungs,
             characteriser_of=None if other is None else options.store.joinpath(*other.split(":", 1)),
             detector_weight=options.detector_weight,
+            operating_point=options.operating_point,
         )
     except (BundleError, ModelError) as error:
         shutil.rmtree(folder, ignore_errors=True)

@@ -197,6 +197,8 @@ def _trained(config: dict[str, Any], spec: PracticeSpec) -> tuple[torch.nn.Modul
 def _batches(spec: PracticeSpec) -> Iterator[tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]]:
     from monai.apps.detection.transforms.dictionary import RandCropBoxByPosNegLabeld  # noqa: PLC0415
 
+    if not spec.steps:
+        return
     crop: Any = RandCropBoxByPosNegLabeld(
         image_keys="image", box_keys="box", label_keys="label", spatial_size=spec.patch_xyz, whole_box=True,
         num_samples=_CROPS_AT_ONCE, pos=1, neg=1,

@@ -25,6 +25,15 @@ def installed() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("torch", "torchvision", "monai"))
 
 
+def before_monai() -> None:
+    """Call before the first import of MONAI, for whatever part of it.
+
+    MONAI imports all of itself, and torchvision with it, once; what failed then stays failed for the whole process.
+    """
+    if installed():
+        declare_operators()
+
+
 @functools.cache
 def declare_operators() -> object:
     """Make ``import torchvision`` work, whatever build it is; call before the first import of `monai.apps.detection`.

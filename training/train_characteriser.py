@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from monai.losses.dice import DiceCELoss
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
@@ -26,6 +25,7 @@ from training.inserted_stacks import InsertedStacks
 from training.loop import Schedule, Task, train_network
 from training.nodule_stacks import READERS, NoduleStacks
 from training.processes import Placement, placement
+from training.torchvision_on_cpu import before_monai
 
 EMPTY_MASKS_PER_STEP = 8
 LOG_EVERY = 50
@@ -244,6 +244,9 @@ def _attribute_targets(stacks: NoduleStacks, chosen: NDArray[np.intp], config: T
 
 def _mask_loss(logit: Tensor, share: Tensor) -> Tensor:
     """Dice and cross-entropy against the majority outline, each slice an item of its own."""
+    before_monai()
+    from monai.losses.dice import DiceCELoss  # noqa: PLC0415 - not before the line above
+
     flat = logit.reshape(-1, 1, *logit.shape[2:])
     target = (share.reshape(flat.shape) >= 0.5).float()
     loss: Tensor = DiceCELoss(sigmoid=True, lambda_ce=2.0)(flat, target)

@@ -26,6 +26,7 @@ Spacing = Annotated[float, Field(gt=0.2, le=5.0)]
 
 _INDEX_ROUNDING = 2.0**-16
 """Voxels: far above the error of a double's arithmetic, far below what interpolation shows."""
+_TIE_DECIMALS = 6
 
 
 class PreprocessingSpec(BaseModel):
@@ -147,9 +148,11 @@ def preprocess(
 def _whole_lengths(grid: Grid, step: NDArray[np.float64]) -> list[int]:
     """Voxels along each axis from the scan's first voxel on, whose last is nearest to the scan's last.
 
-    Where two are as near, their number is the even one: the rule of MONAI, whose networks are fed so.
+    Where two are as near, their number is the even one: the rule of MONAI, whose networks are fed so. Spacings of an
+    oblique scan come with rounding errors, which must not decide it.
     """
-    return [int(np.rint((n - 1) / s + 1)) for n, s in zip(grid.shape_zyx, step, strict=True)]
+    lengths = [(n - 1) / s + 1 for n, s in zip(grid.shape_zyx, step, strict=True)]
+    return [int(np.rint(np.round(length, _TIE_DECIMALS))) for length in lengths]
 
 
 def sample_crops(

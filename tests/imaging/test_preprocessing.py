@@ -370,10 +370,12 @@ def test_a_stack_says_where_its_voxels_lie(direction: np.ndarray, half_depth_mm:
     assert np.allclose(values[compared], expected[compared], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("error_mm", [-1e-12, 0.0, 1e-12])
 @pytest.mark.parametrize(("slices", "expected"), [(133, 84), (134, 84), (129, 81), (5, 4)])
-def test_a_whole_scan_ends_at_the_nearest_voxel_and_at_the_even_count_of_two(slices, expected):
+def test_a_whole_scan_ends_at_the_nearest_voxel_and_at_the_even_count_of_two(slices, expected, error_mm):
     """(n - 1) * 2.5 / 4 + 1 voxels, rounded as MONAI rounds; 133 slices are those of LIDC-IDRI-0001."""
-    volume = CtVolume(np.full((slices, 6, 6), 40, np.int16), Grid.from_spacing((slices, 6, 6), (2.5, 1.0, 1.0)))
+    grid = Grid.from_spacing((slices, 6, 6), (2.5 + error_mm, 1.0, 1.0))
+    volume = CtVolume(np.full((slices, 6, 6), 40, np.int16), grid)
     spec = PreprocessingSpec(spacing_zyx_mm=(4.0, 1.0, 1.0), extent="scan", shape_multiple=1)
     prepared = preprocess(volume, None, spec)
     assert prepared.values.shape == (expected, 6, 6)

@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
+from starlette.testclient import TestClient
 
+from app.api.job_work import order_analysis, priors_of, rendered
 from app.imaging.preprocessing import preprocess
 from app.imaging.reading import read_ct
 from app.inference.boxes import iou
 from app.inference.detection import detect
+from app.inference.detector_kinds import WindowRule
 from app.inference.model_store import LoadedModel, load_model, verify_model, warm_up
 from app.inference.network import SessionOptions
 from app.inference.pipeline import AnalysisOptions, analyse
+from app.jobs.runner import Runner
+from app.main import create_app
 from app.phantom.chest import phantom_ct
 from app.phantom.dicom_series import write_dicom_series
-from tests.tiny_model import write_tiny_model
+from app.settings import Settings
+from tests.jobs.installations import HandQueue
+from training.compare_monai import DIRECTIONS_LPS_ZYX, agreement, table, unpacked
 from training.import_monai import import_bundle
 from training.import_monai import main as import_command
 from training.monai_bundle import Bundle, read_bundle
 from training.monai_config import BundleError
 from training.torchvision_on_cpu import installed
 
+ROOT = Path(__file__).resolve().parents[2]
+LIKELY = 0.95
 SESSION = SessionOptions(device="cpu", threads=1)
-TURN = np.deg2rad(12)
-TILT = np.array([[np.cos(TURN), -np.sin(TURN), 0], [np.sin(TURN), np.cos(TURN), 0], [0, 0, 1]])
-DIRECTIONS = {
-    "straight": np.eye(3)[:, ::-1],
-    "flipped": np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]]),
-    "oblique": TILT @ np.eye(3)[:, ::-1],
-}
-
 pytestmark = pytest.mark.filterwarnings("ignore")  # MONAI warns of what it will change and of what is not installed
 
 
@@ -54,6 +59,9 @@ def needs_monai() -> Iterator[None]:
         pytest.skip(message)
     import torch  # noqa: PLC0415
 
+    from training.torchvision_on_cpu import declare_operators  # noqa: PLC0415
+
+    declare_operators()
     before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -74,13 +82,42 @@ def bundle(folder: Path) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def imported(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    model = tmp_path_factory.mktemp("store") / "monai" / "1.0.0"
-    import_bundle(bundle, model, name="monai", version="1.0.0")
+def store(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds ``both``: the bundle, imported from the command line, with the characteriser of this house."""
+    store = tmp_path_factory.mktemp("store")
+    shutil.copytree(ROOT / "model_store" / "lungnodule" / "0.2.0", store / "lungnodule" / "0.2.0")
+    assert import_command(import_arguments(folder, store)) == 0
+    return store
+
+
+def import_arguments(folder: Path, store: Path) -> list[str]:
+    named = ["--store", str(store), "--name", "both", "--with-characteriser", "lungnodule:0.2.0"]
+    return [str(folder), *named, "--operating-point", str(LIKELY)]
+
+
+@pytest.fixture(scope="module")
+def imported(store: Path) -> LoadedModel:
+    """The detector of ``both`` alone; exporting it once more would take as long as all else here."""
+    both = store / "both" / "1.0.0"
+    verify_model(both)
+    loaded = load_model(both, SESSION)
+    warm_up(loaded)
+    return with_manifest(loaded, characteriser=None, malignancy=None)
+
+
+@pytest.fixture(scope="module")
+def graph(bundle: Bundle, store: Path) -> LoadedModel:
+    """``graph`` in the store: a detector alone, anchors, decoding and selection within its ONNX file."""
+    model = store / "graph" / "1.0.0"
+    import_bundle(bundle, model, name="graph", version="1.0.0", one_graph=True)
     verify_model(model)
     loaded = load_model(model, SESSION)
     warm_up(loaded)
     return loaded
+
+
+def with_manifest(model: LoadedModel, **changes: Any) -> LoadedModel:
+    return dataclasses.replace(model, manifest=model.manifest.model_copy(update=changes))
 
 
 @pytest.fixture(scope="module")
@@ -96,20 +133,44 @@ def written(folder: Path, direction: np.ndarray, **phantom: Any) -> Path:
     return folder
 
 
-def assert_same(scan: str, theirs: Any, series: Path, model: LoadedModel, *, windows: bool, least: int) -> None:
-    from training.compare_monai import agreement, table  # noqa: PLC0415
+@contextmanager
+def served(store: Path, models: tuple[str, ...], folder: Path) -> Iterator[tuple[TestClient, Callable[..., str]]]:
+    """The service with these models, and what hands in a job, works on it and gives the address of its results."""
+    settings = Settings(
+        model_store=store, models=models, device="cpu", threads=1, data_dir=folder / "data", min_free_disk_bytes=0
+    )
+    queue = HandQueue()
+    app = create_app(settings, make_queue=lambda _: queue)
+    with TestClient(app) as client:
+        jobs = app.state.desk.jobs
+        runner = Runner(
+            ledger=jobs.ledger, intake=jobs.intake, store=jobs.store, worker_id="w", turn=nullcontext, timeout_s=300.0,
+            analyse=order_analysis(settings, app.state.service.models.registry, folder, analyse, priors_of(jobs)),
+            render=rendered, observe=lambda *_: None,
+        )  # fmt: skip
 
-    found = agreement(scan, theirs(series), analyse(series, model, AnalysisOptions(threads=1)))
+        def work(files: Any, fields: dict[str, str]) -> str:
+            job = client.post("/v1/jobs", files=files, data=fields).json()
+            runner(queue.tickets.pop(0))
+            return f"/v1/jobs/{job['id']}/results"
+
+        yield client, work
+
+
+def assert_same(scan: str, theirs: Any, series: Path, model: LoadedModel, *, windows: bool, least: int) -> None:
+    found = agreement(
+        scan, theirs(series), analyse(series, model, AnalysisOptions(threads=1, operating_point="bundle"))
+    )
     assert found.windows == windows
     assert found.matched >= least, table([found])
     assert found.same, table([found])
 
 
-@pytest.mark.parametrize("direction", list(DIRECTIONS))
+@pytest.mark.parametrize("direction", list(DIRECTIONS_LPS_ZYX))
 def test_boxes_of_several_windows_are_those_of_monai(
     direction: str, theirs: Any, imported: LoadedModel, tmp_path: Path
 ) -> None:
-    series = written(tmp_path, DIRECTIONS[direction], spacing_zyx_mm=(5.0, 3.5, 3.5))
+    series = written(tmp_path, DIRECTIONS_LPS_ZYX[direction], spacing_zyx_mm=(5.0, 3.5, 3.5))
     assert_same(direction, theirs, series, imported, windows=True, least=20)
 
 
@@ -117,20 +178,17 @@ def test_boxes_of_a_real_scan_are_those_of_monai(
     theirs: Any, imported: LoadedModel, shared_data: Path, tmp_path: Path
 ) -> None:
     """Its slices end half way between two voxels of the network's spacing: which of them is the last decides."""
-    from training.compare_monai import unpacked  # noqa: PLC0415
-
     series = unpacked(shared_data / "ct" / "LIDC-IDRI-0001.zip", tmp_path)
     assert_same("LIDC-IDRI-0001", theirs, series, imported, windows=True, least=20)
 
 
-def test_one_pass_gives_the_same_boxes_decoded_in_the_graph_and_by_the_service(bundle: Bundle, tmp_path: Path) -> None:
-    """The graph holds anchors, decoding and selection; Every axis is a multiple of 16, so both see the same padding."""
-    whole = dataclasses.replace(bundle, window_xyz=(256, 256, 256))
-    models = []
-    for name, one_graph in (("heads", False), ("graph", True)):
-        import_bundle(whole, tmp_path / name, name=name, version="1.0.0", one_graph=one_graph)
-        models.append(load_model(tmp_path / name, SESSION))
-        warm_up(models[-1])
+def test_one_pass_gives_the_same_boxes_decoded_in_the_graph_and_by_the_service(
+    imported: LoadedModel, graph: LoadedModel
+) -> None:
+    """Every axis is a multiple of 16, so both see the same padding."""
+    entry = imported.manifest.detector
+    whole = entry.model_copy(update={"window": WindowRule(shape_zyx=(256, 256, 256), overlap=0.25)})
+    models = [with_manifest(imported, detector=whole), graph]
     assert [model.manifest.detector.kind for model in models] == ["retinanet-heads", "boxes-3d"]
     volume = phantom_ct(shape_zyx=(48, 64, 64), spacing_zyx_mm=(63 * 4 / 47, 127 * 3 / 63, 127 * 3 / 63)).volume
     found = []
@@ -148,7 +206,7 @@ def test_one_pass_gives_the_same_boxes_decoded_in_the_graph_and_by_the_service(b
 
 
 def test_the_array_is_that_of_monai(theirs: Any, imported: LoadedModel, tmp_path: Path) -> None:
-    series = written(tmp_path, DIRECTIONS["flipped"], spacing_zyx_mm=(2.0, 3.5, 3.1))
+    series = written(tmp_path, DIRECTIONS_LPS_ZYX["flipped"], spacing_zyx_mm=(2.0, 3.5, 3.1))
     answer = theirs(series)
     prepared = preprocess(read_ct(series)[0], None, imported.manifest.preprocessing)
     assert prepared.values.transpose(2, 1, 0) == pytest.approx(answer.values_xyz, abs=1e-5)
@@ -173,22 +231,39 @@ def test_suppression_keeps_what_monais_keeps() -> None:
     assert np.triu(iou(boxes[ours], boxes[ours]), 1).max() <= 0.22
 
 
-def test_a_second_stage_is_taken_along(folder: Path, tmp_path: Path) -> None:
-    write_tiny_model(tmp_path, name="tiny")
-    command = [str(folder), "--store", str(tmp_path), "--name", "both", "--with-characteriser", "tiny:1.0.0"]
-    assert import_command(command) == 0
-    model = load_model(tmp_path / "both" / "1.0.0", SESSION)
-    warm_up(model)
-    assert model.manifest.second_stage.taken_from == "tiny:1.0.0"
-    series = written(tmp_path / "scan", DIRECTIONS["straight"], spacing_zyx_mm=(5.0, 3.5, 3.5))
-    nodules = analyse(series, model, AnalysisOptions(threads=1, operating_point="half")).nodules
-    assert nodules
-    assert all(n.malignancy_probability is not None and n.mask is not None and n.volume_mm3 for n in nodules)
-    assert import_command(command) == 2, "a model that is there is not overwritten"
+@pytest.mark.usefixtures("graph")
+def test_it_is_served_alone_and_with_the_characteriser_of_this_house(store: Path, tmp_path: Path) -> None:
+    """Over HTTP, as one that reads its DICOM objects meets it: predict, then a job with SR and SEG."""
+    series = written(tmp_path / "scan", DIRECTIONS_LPS_ZYX["straight"], spacing_zyx_mm=(5.0, 3.5, 3.5))
+    files = [("files", (path.name, path.read_bytes())) for path in sorted(series.iterdir())]
+    with served(store, ("both", "graph"), tmp_path) as (client, work):
+        both = client.post("/v1/predict", files=files, data={"model": "both"}).json()
+        alone = client.post("/v1/predict", files=files, data={"model": "graph", "operating_point": "half"}).json()
+        assert both["operating_point"] == {"name": "stated", "threshold": LIKELY}
+        assert both["nodules"]
+        for nodule in both["nodules"]:
+            assert nodule["probability"] >= LIKELY
+            assert 0 < nodule["malignancy_probability"] < 1
+            assert nodule["volume_mm3"] > 0
+        assert len(alone["nodules"]) > len(both["nodules"])
+        assert {nodule["malignancy_probability"] for nodule in alone["nodules"]} == {None}
+        assert "detector only" in alone["malignancy_meaning"]
+        results = work(files, {"model": "both"})
+        assert pydicom.dcmread(io.BytesIO(client.get(f"{results}/sr").content)).Modality == "SR"
+        assert client.get(f"{results}/seg").status_code == 200
+        results = work(files, {"model": "graph", "operating_point": "half"})
+        assert client.get(f"{results}/sr").status_code == 200
+        refused = client.get(f"{results}/seg")
+        assert (refused.status_code, refused.json()["code"]) == (409, "boxes_only")
+
+
+@pytest.mark.parametrize("score", ["0.01", "1"])
+def test_an_operating_point_that_the_bundle_cannot_reach_is_refused(score: str, folder: Path, tmp_path: Path) -> None:
+    assert import_command([str(folder), "--store", str(tmp_path), "--operating-point", score]) == 2
+    assert list(tmp_path.rglob("manifest.json")) == []
 
 
 def test_torchscript_weights_are_read_and_pickles_are_not(bundle: Bundle) -> None:
-    import io  # noqa: PLC0415
     import pickle  # noqa: PLC0415
 
     import torch  # noqa: PLC0415
@@ -213,6 +288,14 @@ def test_torchscript_weights_are_read_and_pickles_are_not(bundle: Bundle) -> Non
             build_network(dataclasses.replace(bundle, weights=poison))
 
 
+def test_a_model_that_is_there_is_not_overwritten(
+    folder: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert import_command(import_arguments(folder, store)) == 2
+    assert "is there already" in capsys.readouterr().err
+    verify_model(store / "both" / "1.0.0")
+
+
 def test_a_bundle_that_fails_leaves_no_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert import_command([str(tmp_path / "nowhere"), "--store", str(tmp_path), "--name", "none"]) == 2
     assert import_command([str(folder), "--store", str(tmp_path), "--name", "none", "--with-characteriser", "a:1"]) == 2
@@ -234,7 +317,6 @@ def test_windows_are_blended_as_monai_blends_them(shape_zyx: tuple[int, int, int
     import torch  # noqa: PLC0415
     from monai.inferers import SlidingWindowInferer  # noqa: PLC0415
 
-    from app.inference.detector_kinds import WindowRule  # noqa: PLC0415
     from app.inference.windows import maps_of_volume  # noqa: PLC0415
 
     def network(volume: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

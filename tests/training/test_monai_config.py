@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import zipfile
 from pathlib import Path
@@ -152,3 +153,17 @@ def test_references_lead_into_lists_and_objects() -> None:
     assert configuration.value("d") == [7]
     with pytest.raises(BundleError, match="no entry 'e'"):
         configuration.value("e")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).resolve().parents[2] / "training").rglob("*.py")), ids=lambda p: p.stem
+)
+def test_no_module_imports_monai_before_a_command_begins(path: Path) -> None:
+    """Its detection stays broken for the whole process unless `before_monai` came first."""
+    imported = []
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            imported += [name.name for name in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            imported.append(str(node.module))
+    assert not [name for name in imported if name.split(".")[0] in {"monai", "torchvision"}]
