@@ -41,7 +41,9 @@ class CancelRequests:
         if settings.events_url is None:
             return
         if self._channel is None:
-            self._channel = EventChannel(settings.events_url, settings.login, settings.timeout_s)
+            self._channel = EventChannel(
+                settings.events_url, settings.login, settings.timeout_s, allow_private=settings.allow_private
+            )
         try:
             told = self._channel.receive(_WAIT_S)
         except BaseException:

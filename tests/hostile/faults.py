@@ -37,12 +37,12 @@ FAULTS = (
     ),
     Fault(
         44,
-        "disk full, SQLite locked, database gone",
+        "disk full or read-only, SQLite locked, database gone",
         (
             "tests/jobs/test_faults.py",
-            f"{_HERE}test_no_room_for_an_upload",
+            "tests/hostile/test_disks.py",
             f"{_HERE}test_a_locked_database_is_waited_for",
-            f"{_HERE}test_an_intake_without_its_database_is_not_ready",
+            f"{_HERE}test_without_its_database_a_service_is_not_ready",
         ),
     ),
     Fault(45, "queue full", (f"{_HERE}test_a_full_queue_says_so_and_forgets_nothing",)),
