@@ -1,4 +1,4 @@
-"""Rows 42 to 48 of the list: no inputs but faults around the service. Which tests show what is promised."""
+"""Rows 42 to 48, 54 and 55 of the list: no inputs but faults around the service. Which tests show what is promised."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Fault:
 
 _KILLED = "tests/jobs/test_killed.py::"
 _HERE = "tests/hostile/test_faults.py::"
+_DOORS = "tests/hostile/test_doors.py::"
 
 FAULTS = (
     Fault(
@@ -60,4 +61,10 @@ FAULTS = (
         (f"{_HERE}test_a_model_that_is_not_what_it_says",),
     ),
     Fault(48, "a PACS that lies, refuses, redirects or is down", ("tests/pacs/test_targets.py",)),
+    Fault(
+        54,
+        "a worklist that lies: large, deep, wrong types",
+        (f"{_DOORS}test_a_worklist_that_lies", f"{_DOORS}test_events_that_lie"),
+    ),
+    Fault(55, "a router's task.json: large, deep, wrong types", (f"{_DOORS}test_a_task_that_lies",)),
 )

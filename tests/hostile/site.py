@@ -23,6 +23,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120.0
 SECRETS = (CANARY, PATIENT.birth_date)
 
+_PACS = "LUNGNODULE_PACS_CONFIG"
+RULES = '[[rules]]\nname = "any"\ndeidentify = {}\n'
+"""Of a site whose settings leave the PACS configuration empty."""
+
 LIMITS = {
     "LUNGNODULE_MAX_REQUEST_BYTES": 32 * MIB,
     "LUNGNODULE_MAX_FILES": 1000,
@@ -38,6 +42,7 @@ LIMITS = {
     "LUNGNODULE_READ__DECODE_WORKERS": 1,
     "LUNGNODULE_READ__DECODE_MEMORY_BYTES": 768 * MIB,
     "LUNGNODULE_READ__DECODE_TIMEOUT_S": 20,
+    "LUNGNODULE_PACS_CONFIG": "",
 }
 """Settings under which hostile inputs are tried: what is stopped where it should be then costs little."""
 
@@ -64,6 +69,8 @@ class Site:
     port: int
     settings: dict[str, str]
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    finished: str = ""
+    """A job that succeeded, once one was needed."""
 
     @property
     def url(self) -> str:
@@ -162,6 +169,9 @@ def site(folder: Path, store: Path, **settings: Any) -> Iterator[Site]:
     made = Site(folder, port, {name: str(value) for name, value in own.items()})
     made.temp.mkdir(parents=True, exist_ok=True)
     made.log.touch()
+    if made.settings.get(_PACS) == "":
+        (folder / "pacs.toml").write_text(RULES)
+        made.settings[_PACS] = str(folder / "pacs.toml")
     try:
         yield made
     finally:
