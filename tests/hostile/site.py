@@ -125,9 +125,9 @@ class Site:
         return answer_of(requests.get(f"{self.url}{path}", timeout=PATIENCE_S, **more))
 
     def leftovers(self) -> list[Path]:
-        """What lies where uploads lie while they are received or analysed."""
+        """What lies where uploads lie while they are received or analysed; a scan that somebody looks at stays open."""
         places = [*self.temp.glob("*/*"), *self.data.glob("incoming/*/*")]
-        return [path for path in places if path.exists()]
+        return [path for path in places if path.exists() and not path.name.startswith("opened-")]
 
     def until_clean(self) -> None:
         """Nothing of any request is left on the disk, and its place in the line is free."""
