@@ -66,6 +66,7 @@ def create_app(
     object_maker: ObjectMaker = stored_objects,
     work: bool = False,
     draining: threading.Event | None = None,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """Make the application.
 
@@ -86,13 +87,15 @@ def create_app(
         them. There can be one worker.
     draining
         Set by the caller when the process is to end: no new work is taken and the worker stops.
+    metrics
+        Where the caller counts too; by default the app's own.
 
     Returns
     -------
     FastAPI
         Starts only when every model is verified and warmed up: a `ModelError` ends the start.
     """
-    watched = Watched(Metrics(), open_tracing(settings.otlp_endpoint), draining or threading.Event())
+    watched = Watched(metrics or Metrics(), open_tracing(settings.otlp_endpoint), draining or threading.Event())
     parts = Parts(load=load, run=run, make_queue=make_queue, object_maker=object_maker)
 
     @asynccontextmanager

@@ -48,6 +48,12 @@ class Metrics:
             ("type", "code", "status"),
             registry=self.registry,
         )
+        self.connections_refused = Counter(
+            "lungnodule_connections_refused",
+            "Connections that were answered or closed before a request of theirs met a route, by the reason.",
+            ("code",),
+            registry=self.registry,
+        )
         self.received = Counter(
             "lungnodule_received_bytes", "Bytes of request bodies received.", registry=self.registry
         )
@@ -130,6 +136,10 @@ class Metrics:
         self.analyses.labels(model).inc()
         self.nodules.labels(model).inc(len(findings.nodules))
         self.observe_stages({"wait": waited_s, **findings.timings_s})
+
+    def count_refused_connection(self, code: str) -> None:
+        """Count a connection that was refused before its request met a route."""
+        self.connections_refused.labels(code).inc()
 
     def exposition(self) -> bytes:
         """The text that Prometheus reads."""

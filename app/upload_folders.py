@@ -16,6 +16,8 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO
 
+from app.disk_faults import full_disk_refused
+
 _PREFIX = "lungnodule-uploads-"
 
 
@@ -40,8 +42,15 @@ def process_folder(root: Path) -> Iterator[Path]:
 
 @asynccontextmanager
 async def request_folder(parent: Path) -> AsyncIterator[Path]:
-    """A folder for one request, removed whatever happens."""
-    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=parent))
+    """A folder for one request, removed whatever happens.
+
+    Raises
+    ------
+    StorageFull
+        It cannot be made.
+    """
+    with full_disk_refused():
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=parent))
     try:
         yield folder
     finally:

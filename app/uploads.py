@@ -7,13 +7,12 @@ gave its files stay in memory, for telling formats apart; they never become path
 from __future__ import annotations
 
 import asyncio
-import errno
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
 
 from python_multipart.multipart import parse_options_header
 
+from app.disk_faults import full_disk_refused
 from app.imaging.errors import LungNoduleError, UploadTooLarge
 from app.multipart import FILES_FIELD, MalformedUpload, MultipartWriter, RelatedWriter, Upload, UploadLimits
 
@@ -30,12 +29,6 @@ class UploadTooSlow(LungNoduleError):
     """The body did not arrive in time, or came slower than the least rate."""
 
     default_code = "upload_too_slow"
-
-
-class StorageFull(LungNoduleError):
-    """No room on the disk for the upload."""
-
-    default_code = "storage_full"
 
 
 async def receive_upload(
@@ -65,7 +58,7 @@ async def receive_upload(
     UploadTooSlow
         Deadline passed, or slower than the least rate.
     StorageFull
-        The disk has no room.
+        The disk has no room, or cannot be written to.
     """
     media_type, parameters = parse_options_header(headers.get("content-type", ""))
     if media_type != b"multipart/form-data":
@@ -99,32 +92,15 @@ async def receive_related(
 async def _received(
     body: AsyncIterable[bytes], headers: dict[str, str], writer: MultipartWriter, limits: UploadLimits
 ) -> Upload:
-    try:
-        declared = headers.get("content-length", "")
-        _check_size(int(declared) if declared.isdecimal() else 0, limits)
-        with full_disk_refused():
+    with full_disk_refused():  # closing writes too: what a file still holds in memory
+        try:
+            declared = headers.get("content-length", "")
+            _check_size(int(declared) if declared.isdecimal() else 0, limits)
             await _write_while_receiving(_batches(body, limits), writer)
-        writer.finish()
-    finally:
-        writer.close()
+            writer.finish()
+        finally:
+            writer.close()
     return writer.upload
-
-
-@contextmanager
-def full_disk_refused() -> Iterator[None]:
-    """Turn the system's error into one that says what happened.
-
-    Raises
-    ------
-    StorageFull
-        The disk, or the quota on it, is full.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull("The disk has no room for the scan. Try again later.") from error
-        raise
 
 
 def _boundary(parameters: dict[bytes, bytes]) -> bytes:

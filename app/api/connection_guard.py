@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ from app.api.problems import MEDIA_TYPE, Problem
 from app.settings import Settings
 
 _RETRY_AFTER_S = 5
+_NOT_TAKEN = "answer_not_taken"
+"""The one reason for which nothing can be answered: the client reads nothing."""
 _PHRASES = {
     400: "Bad Request",
     408: "Request Timeout",
@@ -59,17 +62,31 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
     )
 
 
-def guarded_protocol(limits: ConnectionLimits) -> type[H11Protocol]:
-    """The protocol class for ``uvicorn.Config(http=...)``."""
+def guarded_protocol(limits: ConnectionLimits, refused: Callable[[str], None] | None = None) -> type[H11Protocol]:
+    """The protocol class for ``uvicorn.Config(http=...)``.
+
+    Parameters
+    ----------
+    limits
+        In force.
+    refused
+        Is told the code of each refusal, to count it.
+    """
 
     class Guarded(_GuardedProtocol):
         guard = limits
+        count = staticmethod(refused or _uncounted)
 
     return Guarded
 
 
+def _uncounted(_code: str) -> None:
+    """Where nobody counts."""
+
+
 class _GuardedProtocol(H11Protocol):
     guard: ConnectionLimits
+    count: Callable[[str], None]
 
     def __init__(
         self,
@@ -79,7 +96,7 @@ class _GuardedProtocol(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.app = _plain_requests(self.app, self.guard)
+        self.app = _plain_requests(self.app, self.guard, self.count)
         self._header_due: asyncio.TimerHandle | None = None
         self._send_due: asyncio.TimerHandle | None = None
 
@@ -112,7 +129,7 @@ class _GuardedProtocol(H11Protocol):
 
     def pause_writing(self) -> None:
         self.flow.pause_writing()
-        self._send_due = self.loop.call_later(self.guard.send_timeout_s, self.transport.abort)
+        self._send_due = self.loop.call_later(self.guard.send_timeout_s, self._give_up)
 
     def resume_writing(self) -> None:
         self._answer_taken()
@@ -145,10 +162,15 @@ class _GuardedProtocol(H11Protocol):
             self._send_due.cancel()
             self._send_due = None
 
+    def _give_up(self) -> None:
+        self.count(_NOT_TAKEN)
+        self.transport.abort()
+
     def _refuse(self, code: str) -> None:
         self._header_arrived()
         if self.transport.is_closing():
             return
+        self.count(code)
         status, body = _problem(code, self.guard, self.root_path)
         head = [
             f"HTTP/1.1 {status} {_PHRASES[status]}",
@@ -186,7 +208,7 @@ def _problem(code: str, limits: ConnectionLimits, root_path: str) -> tuple[int, 
     return kind.status, problem.model_dump_json().encode()
 
 
-def _plain_requests(app: ASGIApp, limits: ConnectionLimits) -> ASGIApp:
+def _plain_requests(app: ASGIApp, limits: ConnectionLimits, count: Callable[[str], None]) -> ASGIApp:
     """The application, but for requests with too many headers, or whose length is told in two ways.
 
     The latter is how a second request is smuggled past a proxy that believes the other one (RFC 9112, 6.1).
@@ -196,6 +218,7 @@ def _plain_requests(app: ASGIApp, limits: ConnectionLimits) -> ASGIApp:
         if scope["type"] != "http" or (code := _fault(scope, limits)) is None:
             await app(scope, receive, send)
             return
+        count(code)
         status, body = _problem(code, limits, scope.get("root_path", ""))
         headers = [
             (b"content-type", MEDIA_TYPE.encode()),

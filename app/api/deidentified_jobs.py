@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from app.api.job_desk import JobDesk
+from app.disk_faults import full_disk_refused
 from app.imaging.deidentification import Retained
 from app.imaging.deidentified_upload import deidentified_upload
 from app.imaging.errors import NotDeidentified
@@ -18,7 +19,6 @@ from app.imaging.inputs import InputFile
 from app.imaging.pseudonyms import pseudonyms_in
 from app.jobs.intake import Request
 from app.settings import Settings
-from app.uploads import full_disk_refused
 
 
 def take_in(desk: JobDesk, folder: Path, files: Sequence[InputFile], request: Request) -> str:

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from app.api.job_desk import JobDesk
 from app.api.job_work import ordered_reading
+from app.disk_faults import full_disk_refused
 from app.imaging.planes import Plane, PlaneName, planes_of
 from app.imaging.reading import read_ct
 from app.imaging.volume import CtVolume, DicomIdentity, FloatArray, Grid
 from app.jobs.records import DatabaseUnavailable, Job, JobErased, QueueFull, StoreDamaged, UnknownJob
 from app.jobs.rows import Who, add_audit
-from app.uploads import full_disk_refused
 
 _MOST_OPENING = 8
 _CUTS_AT_ONCE = 4

@@ -11,6 +11,7 @@ from app.api.access import errors as access
 from app.api.errors import AnalysisTimeout, EmptyUpload, InvalidInference, InvalidParameter, NotFound, NotReady
 from app.api.model_choice import ActivationRefused, IntakeOnly
 from app.api.waiting_line import LineFull
+from app.disk_faults import StorageFull
 from app.imaging import errors
 from app.imaging.errors import LungNoduleError
 from app.jobs import records as jobs
@@ -19,7 +20,7 @@ from app.jobs.runner import JobTimeout
 from app.multipart import MalformedUpload
 from app.pacs.errors import PacsNotConfigured
 from app.reporting.errors import ExtraMissing, ResultUnavailable
-from app.uploads import NotMultipart, StorageFull, UploadTooSlow
+from app.uploads import NotMultipart, UploadTooSlow
 
 
 @dataclass(frozen=True)

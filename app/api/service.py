@@ -16,6 +16,7 @@ from fastapi import Depends, Request
 from app.api.errors import AnalysisTimeout, NotReady
 from app.api.model_choice import IntakeOnly, Models
 from app.api.waiting_line import ClientHungUp, WaitingLine
+from app.disk_faults import full_disk_refused
 from app.imaging.inputs import InputFile
 from app.inference.findings import Findings, OnProgress, Progress
 from app.inference.model_registry import KnownModel
@@ -26,7 +27,6 @@ from app.metrics import Metrics
 from app.multipart import UploadLimits
 from app.settings import Settings
 from app.tracing import Tracing
-from app.uploads import full_disk_refused
 
 Analyse = Callable[[Sequence[InputFile], LoadedModel, AnalysisOptions, OnProgress], Findings]
 
@@ -130,6 +130,10 @@ class Service:
     def free_disk_bytes(self) -> int:
         """Free space where uploads are written."""
         return shutil.disk_usage(self.uploads).free
+
+    def uploads_are_read_only(self) -> bool:
+        """Whether nothing can be written there, however much is free."""
+        return bool(os.statvfs(self.uploads).f_flag & os.ST_RDONLY)
 
 
 def threads_for(settings: Settings) -> int:

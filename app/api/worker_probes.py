@@ -155,7 +155,7 @@ def probes(place: Workplace) -> Iterator[None]:
     with socket.create_server((settings.host, settings.worker_port)) as listening:
         config = uvicorn.Config(
             worker_app(place),
-            http=guarded_protocol(connection_limits(settings)),
+            http=guarded_protocol(connection_limits(settings), place.metrics.count_refused_connection),
             log_config=None,
             access_log=False,
             server_header=False,

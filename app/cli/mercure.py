@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 TASK, RESULT, NOTIFICATION = "task.json", "result.json", "__mercure_notification"
+_MOST_FAULTS = 5
 _SEPARATOR = "#"
 """Between SeriesInstanceUID and the rest of a file's name, as mercure names what comes in."""
 
@@ -78,7 +79,9 @@ def _settings_of(path: Path) -> Any:  # noqa: ANN401 - the model is made here, s
         operating_point: str | None = None
         series_uid: str | None = None
         allow_repairs: tuple[Literal["missing_slices", "duplicate_slices"], ...] = ()
-        kinds: tuple[Literal["sr", "seg", "gsps", "ko", "sc", "pdf"], ...] = Field(("sr", "seg"), min_length=1)
+        kinds: tuple[Literal["sr", "seg", "gsps", "ko", "sc", "pdf"], ...] = Field(
+            ("sr", "seg"), min_length=1, max_length=6
+        )
         notify: Literal["nodules", "always", "never"] = "nodules"
 
     told: Any = {}
@@ -88,12 +91,14 @@ def _settings_of(path: Path) -> Any:  # noqa: ANN401 - the model is made here, s
             process = task.get("process") or {}
             # A rule with several modules has a list; mercure gives each module only its own.
             told = (process[0] if isinstance(process, list) else process).get("settings") or {}
-        except (ValueError, AttributeError, IndexError):
+        except (ValueError, AttributeError, IndexError, RecursionError):
             fail(ExitCode.USAGE, "task_invalid", "task.json is not what mercure writes.")
     try:
         return TaskSettings.model_validate(told)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        faults = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)[:_MOST_FAULTS]
+        )
         fail(ExitCode.USAGE, "task_settings", f"The settings of the task do not fit: {faults}.")
 
 

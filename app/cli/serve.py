@@ -47,6 +47,7 @@ def serve(
         from app.jobs.installation import open_activations
         from app.logs import configure_logs, tell_uncaught
         from app.main import create_app
+        from app.metrics import Metrics
 
         # Process 1 of a container ignores SIGTERM without a handler. While it serves, uvicorn's takes over: it drains,
         # then calls this one, since to have ended as told is no failure.
@@ -65,13 +66,14 @@ def serve(
             from app.pacs.listener import check_address
 
             check_address(pacs_config.dimse)
+        metrics = Metrics()
         config = uvicorn.Config(
-            create_app(settings, load=lambda _settings: found, work=True, draining=draining),
+            create_app(settings, load=lambda _settings: found, work=True, draining=draining, metrics=metrics),
             host=settings.host,
             port=settings.port,
             root_path=settings.root_path,
             # h11: the one of uvicorn's parsers that bounds the size of headers.
-            http=guarded_protocol(connection_limits(settings)),
+            http=guarded_protocol(connection_limits(settings), metrics.count_refused_connection),
             log_config=None,
             access_log=False,
             server_header=False,

@@ -16,6 +16,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from app.disk_faults import full_disk_refused
 from app.imaging.acceptance import Notice, RejectedSeries, SeriesSummary
 from app.imaging.errors import LungNoduleError, UploadTooLarge
 from app.imaging.inputs import InputFile
@@ -38,7 +39,6 @@ from app.jobs.records import DatabaseUnavailable, IdempotencyMismatch, StoredFil
 from app.jobs.rows import add_audit, new_id
 from app.jobs.store import content_digest
 from app.jobs.tables import batch_jobs, batches
-from app.uploads import full_disk_refused
 
 
 @dataclass(frozen=True)

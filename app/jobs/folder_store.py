@@ -17,10 +17,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.disk_faults import full_disk_refused
 from app.imaging.inputs import InputFile
 from app.jobs.records import StoreDamaged, StoredFile
 from app.jobs.store import Erased
-from app.uploads import full_disk_refused
 
 _CHUNK = 1 << 20
 _NAMES_FILE = "names.json"

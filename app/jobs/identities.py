@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.disk_faults import full_disk_refused
 from app.jobs.store import Erased
-from app.uploads import full_disk_refused
 
 FOLDER = "identities"
 

@@ -24,13 +24,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from app.disk_faults import full_disk_refused
 from app.imaging.errors import OptionError
 from app.imaging.inputs import InputFile
 from app.jobs.objects import Bucket, open_s3
 from app.jobs.records import StoreDamaged, StoredFile, StoreUnavailable
 from app.jobs.store import Erased
 from app.upload_folders import process_folder
-from app.uploads import full_disk_refused
 
 PART_BYTES = 8 << 20
 """Each transfer holds a few parts in memory."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from app.disk_faults import StorageFull, full_disk_refused
 from app.imaging.errors import LungNoduleError, OptionError, ScanError
 from app.imaging.inputs import InputFile
 from app.inference.findings import Findings, OnProgress, Progress
@@ -21,7 +22,6 @@ from app.jobs.queue import Ticket
 from app.jobs.records import DatabaseUnavailable, Job, Order, Outcome, StoreDamaged, StoreUnavailable, Withdrawn
 from app.jobs.store import Store
 from app.logs import described
-from app.uploads import StorageFull, full_disk_refused
 
 _TELL_EVERY_S = 0.5
 """Between two notes of progress; the first of a stage is told at once."""

@@ -41,7 +41,9 @@ class CancelRequests:
         if settings.events_url is None:
             return
         if self._channel is None:
-            self._channel = EventChannel(settings.events_url, settings.login, settings.timeout_s)
+            self._channel = EventChannel(
+                settings.events_url, settings.login, settings.timeout_s, allow_private=settings.allow_private
+            )
         try:
             told = self._channel.receive(_WAIT_S)
         except BaseException:
@@ -62,7 +64,7 @@ def _to_be_cancelled(told: str) -> str | None:
     """The workitem of an event that asks to cancel it; None for any other event, and for what is none."""
     try:
         event = json.loads(told)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     event = event[0] if isinstance(event, list) and event else event
     if not isinstance(event, dict) or _first(event, _EVENT_TYPE_ID) != _CANCEL_REQUESTED:

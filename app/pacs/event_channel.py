@@ -10,6 +10,7 @@ import ssl
 import struct
 from urllib.parse import urlsplit
 
+from app.outbound import connect
 from app.pacs.config import Login
 from app.pacs.errors import PacsTroubleError
 
@@ -17,6 +18,7 @@ _MAGIC = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CLOSE, _PING, _PONG = 0x8, 0x9, 0xA
 _MOST_BYTES = 1 << 20
 _MOST_HEAD_BYTES = 1 << 14
+_ALIVE = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),)
 
 
 class EventChannel:
@@ -30,24 +32,25 @@ class EventChannel:
         Who we are.
     timeout_s
         For the connection and for the rest of what has begun to arrive.
+    allow_private
+        As `app.outbound.refused_because` has it.
 
     Raises
     ------
     PacsTroubleError
-        No connection, or no WebSocket behind it. As every method.
+        No connection, also where the address is refused; or no WebSocket behind it. As every method.
     """
 
-    def __init__(self, url: str, login: Login | None, timeout_s: float) -> None:
+    def __init__(self, url: str, login: Login | None, timeout_s: float, *, allow_private: bool) -> None:
         parts = urlsplit(url)
         secure = parts.scheme == "wss"
         host, port = parts.hostname or "", parts.port or (443 if secure else 80)
         self._timeout_s = timeout_s
         self._arrived = bytearray()
         try:
-            plain = socket.create_connection((host, port), timeout=timeout_s)
+            plain = connect(host, port, timeout_s, allow_private=allow_private, options=_ALIVE)
         except OSError:
             raise _unreachable() from None
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         try:
             # Verifies the certificate, as requests does.
             context = ssl.create_default_context() if secure else None

@@ -13,6 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 import structlog
 
+from app.disk_faults import StorageFull
 from app.identity import DEFAULT_TENANT
 from app.imaging.errors import OptionError
 from app.imaging.inputs import InputFile
@@ -23,7 +24,6 @@ from app.jobs.tables import pacs_series
 from app.pacs.config import Rule
 from app.pacs.returns import ask_for_return
 from app.pacs.shelf import HANDED, LEFT, OPEN, Shelf
-from app.uploads import StorageFull
 
 MakeOrder = Callable[[Rule, str | None], Order]
 """What is to be done with a series of a rule, by SeriesInstanceUID; None leaves the choice to the reader.

@@ -18,6 +18,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from app.disk_faults import full_disk_refused
 from app.imaging.identity import Identity, merged
 from app.imaging.pseudonyms import pseudonyms_in
 from app.imaging.read_options import ReadLimits
@@ -29,7 +30,6 @@ from app.pacs.config import PacsConfig
 from app.pacs.instances import Instance
 from app.pacs.received import Received, without_patient
 from app.pacs.rules import first_fitting
-from app.uploads import full_disk_refused
 
 OPEN, HANDED, LEFT = "open", "handed", "left"
 """More may come; a job was made; not analysed, see ``code``."""

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from pydicom import config
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import UID
 
 from app.imaging.dicom_headers import PARSE_FAULTS, pydicom_silenced
@@ -73,7 +75,11 @@ class UpsClient:
         if status != 200:
             raise _refused(status)
         found = [_dataset(each) for each in _list(body)]
-        return [str(one.SOPInstanceUID) for one in found if _is_uid(one) and self._is_meant(one)]
+        return [
+            str(one.SOPInstanceUID)
+            for one in found
+            if is_uid(str(one.get("SOPInstanceUID", ""))) and self._is_meant(one)
+        ]
 
     def workitem(self, uid: str) -> Dataset | None:
         """A workitem whole; None where there is none."""
@@ -112,7 +118,7 @@ class UpsClient:
         )
         state = one.get("ProcedureStepState")
         return state in (None, SCHEDULED) and all(
-            value is None or value in {str(code.get("CodeValue")) for code in one.get(keyword) or []}
+            value is None or value in {str(code.get("CodeValue")) for code in items_of(one, keyword)}
             for keyword, value in wanted
         )
 
@@ -138,10 +144,16 @@ class UpsClient:
             return answer.status_code, answer.content
 
 
+def items_of(one: Dataset, keyword: str) -> Sequence[Dataset]:
+    """Items of a sequence; none where there is none, or where a server gave it another type."""
+    found = one.get(keyword)
+    return found if isinstance(found, DicomSequence) else ()
+
+
 def _list(body: bytes) -> Sequence[Mapping[str, Any]]:
     try:
         told = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         told = None
     told = [told] if isinstance(told, dict) else told
     if not isinstance(told, list) or not all(isinstance(each, dict) for each in told):
@@ -159,8 +171,9 @@ def _dataset(told: Mapping[str, Any]) -> Dataset:
     return read
 
 
-def _is_uid(one: Dataset) -> bool:
-    return UID(str(one.get("SOPInstanceUID", ""))).is_valid
+def is_uid(text: str) -> bool:
+    """Whether it may be a UID, without pydicom's warning, which quotes what a server sent."""
+    return UID(text, validation_mode=config.IGNORE).is_valid
 
 
 def _refused(status: int) -> PacsTroubleError:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from app.imaging.deidentified_upload import deidentified_upload
 from app.imaging.errors import ScanError
@@ -23,6 +22,7 @@ from app.pacs.config import WebTarget, Worklist
 from app.pacs.errors import InstanceRefused
 from app.pacs.handover import MakeOrder
 from app.pacs.instances import read_instance
+from app.pacs.ups_client import is_uid, items_of
 from app.pacs.wado import fetch_series
 
 WORKLIST = Who("worklist")
@@ -132,10 +132,10 @@ def references(workitem: Dataset) -> dict[tuple[str, str], set[str]]:
         There is none, or its UIDs are not valid.
     """
     found: dict[tuple[str, str], set[str]] = {}
-    for item in workitem.get("InputInformationSequence") or []:
+    for item in items_of(workitem, "InputInformationSequence"):
         study, series = str(item.get("StudyInstanceUID", "")), str(item.get("SeriesInstanceUID", ""))
-        named = {str(one.get("ReferencedSOPInstanceUID", "")) for one in item.get("ReferencedSOPSequence") or []}
-        if not all(UID(uid).is_valid for uid in (study, series)):
+        named = {str(one.get("ReferencedSOPInstanceUID", "")) for one in items_of(item, "ReferencedSOPSequence")}
+        if not (is_uid(study) and is_uid(series)):
             raise UnusableInput("The input has no valid StudyInstanceUID and SeriesInstanceUID.")
         found.setdefault((study, series), set()).update(named)
     if not found or len(found) > _MOST_SERIES:

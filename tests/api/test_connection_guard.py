@@ -34,13 +34,19 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def refused() -> list[str]:
+    """Codes, as they are counted."""
+    return []
+
+
+@pytest.fixture
+def start(refused: list[str]) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def run(**changes: float) -> int:
             limits = ConnectionLimits(**{**vars(LIMITS), **changes})
             config = uvicorn.Config(
-                echo, port=0, http=guarded_protocol(limits), lifespan="off", log_config=None, access_log=False,
+                echo, port=0, http=guarded_protocol(limits, refused.append), lifespan="off", log_config=None, access_log=False,
                 timeout_keep_alive=1, h11_max_incomplete_event_size=4096,
             )  # fmt: skip
             server = uvicorn.Server(config)
@@ -108,11 +114,12 @@ def test_the_second_request_of_a_connection_is_waited_for_no_longer(start: Start
         assert refusal(until_closed(connection)) == (408, "request_header_too_slow")
 
 
-def test_a_header_sent_in_parts_and_a_slow_body_are_no_fault(start: Start) -> None:
+def test_a_header_sent_in_parts_and_a_slow_body_are_no_fault(start: Start, refused: list[str]) -> None:
     with connect(start(header_timeout_s=5.0)) as connection:
         for part in (b"POST / HTTP/1.1\r\nHost: x\r\n", b"Content-Length: 4\r\n\r\n", b"ab", b"cd"):
             connection.sendall(part)
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    assert refused == []
 
 
 def test_the_body_has_more_time_than_the_header(start: Start) -> None:
@@ -138,10 +145,11 @@ def test_the_body_has_more_time_than_the_header(start: Start) -> None:
     ],
     ids=["long", "endless", "many", "two lengths", "negative length", "no header"],
 )
-def test_headers_that_are_refused(start: Start, lines: bytes, expected: tuple[int, str]) -> None:
+def test_headers_that_are_refused(start: Start, refused: list[str], lines: bytes, expected: tuple[int, str]) -> None:
     with connect(start()) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n")
         assert refusal(until_closed(connection)) == expected
+    assert refused == [expected[1]]
 
 
 @pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
@@ -162,7 +170,7 @@ def test_one_connection_more_is_told_so_and_the_next_finds_room(start: Start, li
             assert time.monotonic() < deadline
 
 
-def test_a_client_that_takes_nothing_in_is_let_go(start: Start) -> None:
+def test_a_client_that_takes_nothing_in_is_let_go(start: Start, refused: list[str]) -> None:
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(PATIENCE_S)
@@ -178,6 +186,7 @@ def test_a_client_that_takes_nothing_in_is_let_go(start: Start) -> None:
             time.sleep(0.05)
         else:
             raise AssertionError("still connected")
+    assert refused == ["answer_not_taken"]
 
 
 def test_a_client_that_reads_slowly_gets_everything(start: Start) -> None:

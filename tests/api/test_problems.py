@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
-from app import multipart, uploads
+from app import disk_faults, multipart, uploads
 from app.api import problems, waiting_line
 from app.api.problem_kinds import PROBLEMS
 from app.api.problems import Problem, problem_kinds, problem_response
@@ -53,7 +53,7 @@ def test_every_error_of_ours_has_a_row_that_its_default_code_names(error: type[L
         (errors.ModelError("m"), 503),
         (multipart.MalformedUpload("m"), 400),
         (uploads.UploadTooSlow("m"), 408),
-        (uploads.StorageFull("m"), 503),
+        (disk_faults.StorageFull("m"), 503),
         (waiting_line.LineFull("m"), 429),
         (MemoryError("m"), 503),
         (ZeroDivisionError("m"), 500),
@@ -92,7 +92,7 @@ def test_validation_errors_name_the_field_and_not_what_was_sent() -> None:
 
 @pytest.mark.parametrize(
     ("error", "seconds"),
-    [(waiting_line.LineFull("m", values={"retry_after_s": 7}), "7"), (uploads.StorageFull("m"), "30")],
+    [(waiting_line.LineFull("m", values={"retry_after_s": 7}), "7"), (disk_faults.StorageFull("m"), "30")],
 )
 def test_what_passes_by_itself_says_when_to_come_back(error: Exception, seconds: str) -> None:
     assert respond(error)[2]["retry-after"] == seconds

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.disk_faults import StorageFull
 from app.imaging.errors import LungNoduleError, UploadTooLarge
 from app.multipart import MalformedUpload, MultipartWriter, Upload, UploadLimits
-from app.uploads import NotMultipart, StorageFull, UploadTooSlow, receive_upload
+from app.uploads import NotMultipart, UploadTooSlow, receive_upload
 
 LIMITS = UploadLimits(request_bytes=1 << 20, files=100, seconds=30, grace_s=30, bytes_per_s=1)
 BOUNDARY = "xYzZy"

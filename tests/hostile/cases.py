@@ -1,7 +1,8 @@
 """The list of hostile inputs that a running service is sent, by its rows, with the answers that are right.
 
-`test_inputs` tries each, the soak picks among them, `python -m tests.hostile` prints what they cost. Rows 42 to 48 are
-no inputs but faults of processes, disks, databases, devices, models and of a PACS: `faults` has those.
+`test_inputs` tries each, the soak picks among them, `python -m tests.hostile` prints what they cost. Rows 42 to 48,
+54 and 55 are no inputs of it but faults of processes, disks, databases, devices, models, of a PACS, a worklist and a
+router: `faults` has those.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from tests.hostile import archive_files as z
 from tests.hostile import dicom_files as d
+from tests.hostile import routes as r
 from tests.hostile import series_files as s
 from tests.hostile import traffic as t
 from tests.hostile.site import Answer, Site
@@ -20,6 +22,13 @@ from tests.hostile.site import Answer, Site
 Told = tuple[int, str]
 Make = Callable[[Path], list[Path]]
 FINE: Told = (200, "")
+PROBLEM = "application/problem+json"
+PROTOCOL = "application/json"
+"""Refusals of the Open Inference Protocol are `{"error": ...}`."""
+DICOM = "application/dicom+json"
+"""Refusals of STOW-RS are data sets with the reason of each instance."""
+WRONG_TENSOR: Told = (400, "")
+NONE_STORED: Told = (409, "")
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,8 @@ class Case:
     """Files to be uploaded ..."""
     act: Callable[[Site, Path], Answer] | None = None
     """... or what a client does."""
+    form: str = PROBLEM
+    """Media type of a refusal, where it is another one than a problem's."""
 
     @property
     def id(self) -> str:
@@ -51,8 +62,8 @@ def files(row: int, make: Make, *expected: Told, name: str = "") -> Case:
     return Case(row, name or make.__name__.replace("_", " "), expected, make=make)
 
 
-def doing(row: int, act: Callable[[Site, Path], Answer], *expected: Told) -> Case:
-    return Case(row, act.__name__.replace("_", " "), expected, act=act)
+def doing(row: int, act: Callable[[Site, Path], Answer], *expected: Told, form: str = PROBLEM) -> Case:
+    return Case(row, act.__name__.replace("_", " "), expected, act=act, form=form)
 
 
 HOSTILE: tuple[Case, ...] = (
@@ -154,4 +165,44 @@ HOSTILE: tuple[Case, ...] = (
     doing(40, t.endless_retry, (413, "too_large")),
     doing(41, t.same_key_twice, (202, "")),
     doing(41, t.same_key_for_another_scan, (422, "idempotency_key_reused")),
+    doing(49, r.slab_without_end, (422, "invalid_request")),
+    doing(49, r.slab_from_the_far_end, (422, "slice_out_of_range")),
+    doing(49, r.slab_of_negative_size, (422, "invalid_request")),
+    doing(49, r.slab_of_no_number, (422, "invalid_request")),
+    doing(49, r.slab_of_a_name, (422, "invalid_request")),
+    doing(49, r.slab_of_another_job, (404, "not_found")),
+    doing(49, r.point_of_no_number, (422, "invalid_point")),
+    doing(49, r.point_without_end, FINE),
+    doing(50, r.large_review, (413, "too_large")),
+    doing(50, r.review_with_a_long_note, (422, "invalid_request")),
+    doing(50, r.deep_review, (400, "malformed_body")),
+    doing(50, r.review_of_ten_thousand, (422, "invalid_request")),
+    doing(50, r.review_of_no_number, (422, "invalid_request")),
+    doing(50, r.review_by_a_line_break, (422, "invalid_request")),
+    doing(50, r.review_of_wrong_types, (422, "invalid_request")),
+    doing(50, r.review_that_is_a_program, FINE),
+    doing(51, r.tensor_without_end, WRONG_TENSOR, form=PROTOCOL),
+    doing(51, r.tensor_of_negative_size, WRONG_TENSOR, form=PROTOCOL),
+    doing(51, r.tensor_of_many_axes, WRONG_TENSOR, form=PROTOCOL),
+    doing(51, r.tensor_of_another_type, WRONG_TENSOR, form=PROTOCOL),
+    doing(51, r.tensor_of_words, WRONG_TENSOR, form=PROTOCOL),
+    doing(51, r.tensor_of_no_number, WRONG_TENSOR, form=PROTOCOL),
+    doing(51, r.tensor_of_long_numbers, WRONG_TENSOR, form=PROTOCOL),
+    doing(51, r.deep_tensor, WRONG_TENSOR, form=PROTOCOL),
+    doing(51, r.tensor_in_rows_of_any_length, WRONG_TENSOR, form=PROTOCOL),
+    doing(51, r.binary_header_beyond_the_body, WRONG_TENSOR, form=PROTOCOL),
+    doing(51, r.binary_header_of_no_number, WRONG_TENSOR, form=PROTOCOL),
+    doing(51, r.binary_tensor_that_is_not_there, WRONG_TENSOR, form=PROTOCOL),
+    doing(51, r.network_of_nobody, (404, "not_found")),
+    doing(52, r.session_of_a_long_key, (422, "invalid_request")),
+    doing(52, r.session_of_wrong_types, (422, "invalid_request")),
+    doing(52, r.large_session, (413, "too_large")),
+    doing(52, r.deep_session, (400, "malformed_body")),
+    doing(52, r.session_where_there_is_none, (409, "access_off")),
+    doing(53, r.stored_text, NONE_STORED, form=DICOM),
+    doing(53, r.stored_half, NONE_STORED, form=DICOM),
+    doing(53, r.stored_with_text_in_the_pixels, NONE_STORED, form=DICOM),
+    doing(53, r.stored_under_another_study, (404, "not_found")),
+    doing(53, r.stored_ten_thousand, (413, "too_many_files")),
+    doing(53, r.stored_in_another_type, (415, "unsupported_media_type")),
 )

@@ -1,4 +1,4 @@
-"""Rows 42 to 48 of the list: no inputs but faults around the service. Which tests show what is promised."""
+"""Rows 42 to 48, 54 and 55 of the list: no inputs but faults around the service. Which tests show what is promised."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Fault:
 
 _KILLED = "tests/jobs/test_killed.py::"
 _HERE = "tests/hostile/test_faults.py::"
+_DOORS = "tests/hostile/test_doors.py::"
 
 FAULTS = (
     Fault(
@@ -37,12 +38,12 @@ FAULTS = (
     ),
     Fault(
         44,
-        "disk full, SQLite locked, database gone",
+        "disk full or read-only, SQLite locked, database gone",
         (
             "tests/jobs/test_faults.py",
-            f"{_HERE}test_no_room_for_an_upload",
+            "tests/hostile/test_disks.py",
             f"{_HERE}test_a_locked_database_is_waited_for",
-            f"{_HERE}test_an_intake_without_its_database_is_not_ready",
+            f"{_HERE}test_without_its_database_a_service_is_not_ready",
         ),
     ),
     Fault(45, "queue full", (f"{_HERE}test_a_full_queue_says_so_and_forgets_nothing",)),
@@ -60,4 +61,10 @@ FAULTS = (
         (f"{_HERE}test_a_model_that_is_not_what_it_says",),
     ),
     Fault(48, "a PACS that lies, refuses, redirects or is down", ("tests/pacs/test_targets.py",)),
+    Fault(
+        54,
+        "a worklist that lies: large, deep, wrong types",
+        (f"{_DOORS}test_a_worklist_that_lies", f"{_DOORS}test_events_that_lie"),
+    ),
+    Fault(55, "a router's task.json: large, deep, wrong types", (f"{_DOORS}test_a_task_that_lies",)),
 )

@@ -23,6 +23,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120.0
 SECRETS = (CANARY, PATIENT.birth_date)
 
+_PACS = "LUNGNODULE_PACS_CONFIG"
+RULES = '[[rules]]\nname = "any"\ndeidentify = {}\n'
+"""Of a site whose settings leave the PACS configuration empty."""
+
 LIMITS = {
     "LUNGNODULE_MAX_REQUEST_BYTES": 32 * MIB,
     "LUNGNODULE_MAX_FILES": 1000,
@@ -38,6 +42,7 @@ LIMITS = {
     "LUNGNODULE_READ__DECODE_WORKERS": 1,
     "LUNGNODULE_READ__DECODE_MEMORY_BYTES": 768 * MIB,
     "LUNGNODULE_READ__DECODE_TIMEOUT_S": 20,
+    "LUNGNODULE_PACS_CONFIG": "",
 }
 """Settings under which hostile inputs are tried: what is stopped where it should be then costs little."""
 
@@ -64,6 +69,8 @@ class Site:
     port: int
     settings: dict[str, str]
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    finished: str = ""
+    """A job that succeeded, once one was needed."""
 
     @property
     def url(self) -> str:
@@ -118,9 +125,9 @@ class Site:
         return answer_of(requests.get(f"{self.url}{path}", timeout=PATIENCE_S, **more))
 
     def leftovers(self) -> list[Path]:
-        """What lies where uploads lie while they are received or analysed."""
+        """What lies where uploads lie while they are received or analysed; a scan that somebody looks at stays open."""
         places = [*self.temp.glob("*/*"), *self.data.glob("incoming/*/*")]
-        return [path for path in places if path.exists()]
+        return [path for path in places if path.exists() and not path.name.startswith("opened-")]
 
     def until_clean(self) -> None:
         """Nothing of any request is left on the disk, and its place in the line is free."""
@@ -162,6 +169,9 @@ def site(folder: Path, store: Path, **settings: Any) -> Iterator[Site]:
     made = Site(folder, port, {name: str(value) for name, value in own.items()})
     made.temp.mkdir(parents=True, exist_ok=True)
     made.log.touch()
+    if made.settings.get(_PACS) == "":
+        (folder / "pacs.toml").write_text(RULES)
+        made.settings[_PACS] = str(folder / "pacs.toml")
     try:
         yield made
     finally:
@@ -198,9 +208,23 @@ class Watch:
     def _sample(self) -> None:
         listed = Path(f"/proc/{self._process.pid}/task").glob("*/children")
         files = list(listed)
+        own = self._program(self._process.pid)
         while not self._ended.wait(0.02):
             total = 0
             for file in files:
-                with suppress(OSError, psutil.Error):
-                    total += sum(psutil.Process(int(pid)).memory_info().rss for pid in file.read_text().split())
+                with suppress(OSError):
+                    total += sum(_peak_bytes(int(pid)) for pid in file.read_text().split() if self._program(pid) != own)
             self._children = max(self._children, total)
+
+    @staticmethod
+    def _program(pid: int | str) -> bytes:
+        """What a process runs. Between vfork and exec a child still is its parent, and its memory is the parent's."""
+        with suppress(OSError):
+            return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b""
+
+
+def _peak_bytes(pid: int) -> int:
+    """The most that a process has held since it began to run its program; Linux counts it, so no sample misses it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return 1024 * sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))

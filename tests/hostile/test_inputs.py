@@ -1,8 +1,9 @@
-"""Rows 1 to 41 of the hostile inputs, sent to the service as it is installed."""
+"""Rows 1 to 41 and 49 to 53 of the hostile inputs, sent to the service as it is installed."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.hostile import traffic
 from tests.hostile.cases import HOSTILE, Case
 from tests.hostile.dicom_files import name_that_is_a_program, program_in_the_preamble
 from tests.hostile.site import LIMITS, Site, site
@@ -31,7 +33,7 @@ def running(
 
 
 def test_every_row_that_is_an_input_is_there() -> None:
-    assert list(ROWS) == list(range(1, 42))
+    assert list(ROWS) == [*range(1, 42), *range(49, 54)]
     assert len({case.id for case in HOSTILE}) == len(HOSTILE)
 
 
@@ -78,3 +80,18 @@ def test_a_wrong_answer_is_noticed(running: tuple[Site, subprocess.Popen[bytes]]
     made, process = running
     wrong = Case(1, "wrong", ((200, ""),), make=next(case.make for case in HOSTILE if case.row == 1))
     assert tried(wrong, made, process.pid, tmp_path).faults == ("answered (422, 'empty_upload'), not (200, '')",)
+
+
+def test_refused_connections_are_counted(running: tuple[Site, subprocess.Popen[bytes]], tmp_path: Path) -> None:
+    made, _ = running
+
+    def counted() -> dict[str, float]:
+        lines = made.get("/metrics").text.splitlines()
+        found = (re.match(r'lungnodule_connections_refused_total\{code="(\w+)"\} (\S+)', line) for line in lines)
+        return {match[1]: float(match[2]) for match in found if match}
+
+    before = counted()
+    for act in (traffic.half_a_header, traffic.long_header, traffic.many_headers, traffic.not_http):
+        act(made, tmp_path)
+    codes = ("request_header_too_slow", "request_header_too_large", "too_many_headers", "malformed_request")
+    assert [counted()[code] - before.get(code, 0) for code in codes] == [1, 1, 1, 1]

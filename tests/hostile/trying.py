@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -10,12 +11,10 @@ from pathlib import Path
 import requests
 
 from app.settings import Settings
-from tests.hostile.cases import Case
+from tests.hostile.cases import PROTOCOL, Case
 from tests.hostile.series_files import good_nifti
 from tests.hostile.site import SECRETS, Answer, Site, Watch
 from tests.hostile.worlds import MIB
-
-PROBLEM = "application/problem+json"
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def tried(case: Case, site: Site, pid: int, folder: Path) -> Tried:
     settings = settings_of(site)
     faults = [
         f"answered {answer.told}, not {' or '.join(map(str, case.expected))}" * (answer.told not in case.expected),
-        "an answer that is no problem+json" * (answer.status >= 400 and not _is_problem(answer)),
+        f"a refusal that is no {case.form}" * (answer.status >= 400 and not _is_refusal(answer, case.form)),
         "Retry-After is missing" * (answer.status in (429, 503) and "retry-after" not in _lowered(answer)),
         "the patient is named in the answer" * any(secret in answer.text for secret in SECRETS),
         f"{watch.own_mib:.0f} MiB of memory" * (watch.own_mib > most_own_mib(settings)),
@@ -85,8 +84,9 @@ def good_one_fails(site: Site, folder: Path) -> str:
     return "" if answer.told == (200, "") else f"a good scan was then answered {answer.told}"
 
 
-def _is_problem(answer: Answer) -> bool:
-    return _lowered(answer).get("content-type", "").startswith(PROBLEM)
+def _is_refusal(answer: Answer, form: str) -> bool:
+    told = json.loads(answer.text) if _lowered(answer).get("content-type", "").startswith(form) else {}
+    return bool(told) and (form != PROTOCOL or list(told) == ["error"])
 
 
 def _lowered(answer: Answer) -> dict[str, str]:

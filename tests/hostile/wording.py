@@ -44,4 +44,9 @@ ROW_NAMES = {
     39: "10 000 parts, 1 MB headers, 500 headers, no boundary, no HTTP",
     40: "bodies without end",
     41: "one Idempotency-Key twice",
+    49: "slabs and points: endless, negative, NaN",
+    50: "reviews: large, deep, NaN, scripts",
+    51: "tensors that lie about shape, type, length",
+    52: "sessions of long keys and wrong types",
+    53: "STOW-RS, de-identified: text, half files, text in pixels",
 }

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from app.disk_faults import StorageFull
 from app.imaging.errors import UnreadableScan
 from app.inference.findings import Progress
 from app.jobs.leases import Living, worker_slot
@@ -32,7 +33,6 @@ from app.jobs.records import (
 )
 from app.jobs.tables import audit, metadata, scans
 from app.reporting.bundle import document_of
-from app.uploads import StorageFull
 from tests.jobs.installations import ORDER, WHO, World, world
 
 SENSITIVE = replace(ORDER, operating_point="sensitive")

@@ -53,7 +53,7 @@ class EventServer:
 
     def frame(self, kind: int, payload: bytes, *, final: bool = True) -> None:
         assert self.connection is not None
-        size = bytes([len(payload)]) if len(payload) < 126 else bytes([126]) + struct.pack("!H", len(payload))
+        size = _length(len(payload))
         self.connection.sendall(bytes([(0x80 if final else 0) | kind]) + size + payload)
 
     def tell(self, workitem_uid: str, event_type: int) -> None:
@@ -89,3 +89,10 @@ def event_server() -> Iterator[EventServer]:
             thread.join()
             if made.connection is not None:
                 made.connection.close()
+
+
+def _length(size: int) -> bytes:
+    """As RFC 6455, 5.2, writes it: in 7, 16 or 64 bits."""
+    if size < 126:
+        return bytes([size])
+    return bytes([126]) + struct.pack("!H", size) if size < 1 << 16 else bytes([127]) + struct.pack("!Q", size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -218,16 +218,31 @@ def test_what_is_no_event_channel_is_refused() -> None:
     with event_server() as events:
         events.answers_wrongly = True
         with pytest.raises(PacsTroubleError) as refusal:
-            EventChannel(events.url, None, 5)
+            EventChannel(events.url, None, 5, allow_private=True)
         assert refusal.value.code == "pacs_answer_invalid"
         events.answers_wrongly = False
-        with closing(EventChannel(events.url, None, 5)) as channel:
+        with closing(EventChannel(events.url, None, 5, allow_private=True)) as channel:
             events.frame(1, b"x" * 7000)
             events.frame(1, b"short")
             assert [channel.receive(5), channel.receive(5), channel.receive(0.01)] == ["x" * 7000, "short", None]
     with pytest.raises(PacsTroubleError) as refusal:
-        EventChannel(events.url, None, 5)
+        EventChannel(events.url, None, 5, allow_private=True)
     assert refusal.value.code == "pacs_unreachable"
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_event_channel_of_a_private_address_is_opened_only_where_the_worklist_allows_it(
+    tmp_path: Path, orthanc: Orthanc, ups: UpsServer, monkeypatch: pytest.MonkeyPatch, *, allowed: bool
+) -> None:
+    monkeypatch.setenv("ORTHANC_PASSWORD", PASSWORD)
+    with event_server() as events:
+        chosen = configuration(orthanc, ups, events_url=events.url, allow_private=allowed)
+        with pacs_world(tmp_path, chosen=chosen) as world, closing(CancelRequests(performer(world))) as requests_:
+            with nullcontext() if allowed else pytest.raises(PacsTroubleError) as refusal:
+                requests_.round()
+            assert len(events.requests) == int(allowed)
+            if refusal is not None:
+                assert refusal.value.code == "pacs_unreachable"
 
 
 def test_a_workitem_that_was_taken_from_us_ends_the_job(

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from app.api.access.desk import AccessDependency
+from app.api.moments import Moment, seconds_of
 from app.api.paging import cursor_of, parse_cursor
 from app.api.problems import problem_responses
 from app.jobs.audit_trail import AuditFilters, Entry, read_audit
@@ -45,13 +46,13 @@ async def list_audit(
     actor: Told = None,
     action: Told = None,
     job_id: Told = None,
-    after: Annotated[datetime | None, Query(description="Only later ones (RFC 3339).")] = None,
-    before: Annotated[datetime | None, Query(description="Only earlier ones (RFC 3339).")] = None,
+    after: Annotated[Moment | None, Query(description="Only later ones (RFC 3339).")] = None,
+    before: Annotated[Moment | None, Query(description="Only earlier ones (RFC 3339).")] = None,
     limit: Annotated[int, Query(ge=1, le=_LONGEST_PAGE, description="Entries on a page.")] = _PAGE,
     cursor: Annotated[str | None, Query(max_length=128, description="From the link `next`.")] = None,
 ) -> AuditList:
     """Of every tenant, for role operate."""
-    filters = AuditFilters(actor, action, job_id, _seconds(after), _seconds(before))
+    filters = AuditFilters(actor, action, job_id, seconds_of(after), seconds_of(before))
     found = await access.run(read_audit, access.database, filters, limit + 1, parse_cursor(cursor))
     following = None
     if len(found) > limit:
@@ -71,7 +72,3 @@ def audit_entry(entry: Entry) -> AuditEntry:
         request_id=entry.request_id,
         values=entry.values,
     )
-
-
-def _seconds(when: datetime | None) -> float | None:
-    return None if when is None else when.timestamp()

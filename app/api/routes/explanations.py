@@ -18,6 +18,7 @@ from app.api.routes.job_results import no_result
 from app.api.schemas import AnalysisResult, Nodule
 from app.api.service import Service, ServiceDependency
 from app.api.waiting_line import ClientHungUp
+from app.disk_faults import full_disk_refused
 from app.imaging.inputs import InputFile
 from app.imaging.reading import read_ct
 from app.inference.explanation import Explanation, OnStep, explain
@@ -29,7 +30,6 @@ from app.reporting.bundle import document_of
 from app.reporting.errors import ResultUnavailable
 from app.reporting.explanation_picture import explanation_png
 from app.upload_folders import request_folder
-from app.uploads import full_disk_refused
 
 router = APIRouter(tags=["jobs"])
 

@@ -47,9 +47,9 @@ async def healthz() -> Alive:
 
 @router.get("/readyz", summary="The service can take work", responses=problem_responses(503))
 async def readyz(service: ServiceDependency, desk: DeskDependency) -> Ready:
-    """For a readiness probe: the model in force can be used, and there is room on the disk.
+    """For a readiness probe: the model in force can be used, the disk takes uploads, the database answers.
 
-    A service that only takes jobs in can do nothing without its database, so there that is asked too.
+    Without its database no job can be acknowledged, and no key looked up; other instances may reach it.
     """
     service.refuse_when_draining()
     free = await asyncio.to_thread(service.free_disk_bytes)
@@ -60,8 +60,9 @@ async def readyz(service: ServiceDependency, desk: DeskDependency) -> Ready:
             code="disk_low",
             values={"free_bytes": free, "required_bytes": needed},
         )
-    if service.intake_only:
-        await desk.run(desk.jobs.database.refuse_when_gone)
+    if await asyncio.to_thread(service.uploads_are_read_only):
+        raise NotReady("The disk for uploads is mounted read-only.", code="disk_read_only")
+    await desk.run(desk.jobs.database.refuse_when_gone)
     default = await asyncio.to_thread(service.models.default)
     running = service.models.registry.loaded_as(default.identity)
     loaded = service.models.registry.loaded()

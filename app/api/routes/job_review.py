@@ -26,7 +26,7 @@ from app.reporting.review import KeptReview, Review
 
 router = APIRouter(tags=["workspace"], route_class=SmallBodyRoute)
 
-_READ = (404, 409, 410, 500, 503)
+_READ = (404, 409, 410, 422, 500, 503)
 _ETAG = {"ETag": {"description": "Of this revision; for If-Match.", "schema": {"type": "string"}}}
 _KEPT: dict[int | str, dict[str, Any]] = {200: {"headers": _ETAG}}
 _TAG = re.compile(r'(?:W/)?"([^"]*)"')

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.access.desk import identity_of
 from app.api.deidentified_jobs import take_in
 from app.api.errors import EmptyUpload
 from app.api.job_desk import DeskDependency, JobDesk
 from app.api.job_schemas import JobList, JobStatus, StateName, is_live, job_status
+from app.api.moments import Moment, seconds_of
 from app.api.paging import cursor_of, parse_cursor
 from app.api.problems import problem_responses
 from app.api.routes.predict import PredictOptions, any_content, form_body, parse_fields
@@ -52,17 +51,6 @@ ACCEPTED: dict[str, Any] = {
     "Location": {"description": "What was made.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds after which to look.", "schema": {"type": "integer"}},
 }
-
-
-def _rfc_3339(value: object) -> object:
-    """Pydantic would take a number for seconds since 1970, and a day for its midnight, wherever that is."""
-    if isinstance(value, str) and not _DATE_TIME.fullmatch(value):
-        raise ValueError("must be a date and time with its offset from UTC, as 2026-11-29T12:00:00Z (RFC 3339)")
-    return value
-
-
-_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
-Moment = Annotated[datetime, BeforeValidator(_rfc_3339)]
 
 
 class JobOptions(PredictOptions):
@@ -147,7 +135,7 @@ async def list_jobs(
 ) -> JobList:
     """One page; `next` leads to the one after it. Erased jobs are left out."""
     tenant = identity_of(request).sees_tenant
-    filters = Filters(tuple(map(State, state)), model, _seconds(created_after), _seconds(created_before), tenant)
+    filters = Filters(tuple(map(State, state)), model, seconds_of(created_after), seconds_of(created_before), tenant)
     found = await desk.run(desk.jobs.lookup.jobs, filters, limit + 1, parse_cursor(cursor))
     root_path = request.scope.get("root_path", "")
     following = None
@@ -282,7 +270,3 @@ async def _shown(request: Request, desk: JobDesk, job_id: str) -> Response:
     status = job_status(job, request.scope.get("root_path", ""), place, has_pacs=has_pacs)
     headers = {"retry-after": str(POLL_AFTER_S)} if is_live(job) else {}
     return Response(status.model_dump_json(), media_type="application/json", headers=headers)
-
-
-def _seconds(when: datetime | None) -> float | None:
-    return None if when is None else when.timestamp()
