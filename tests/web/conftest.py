@@ -15,7 +15,7 @@ from app.phantom.chest import phantom_ct
 from app.phantom.dicom_headers import PhantomPatient
 from app.phantom.dicom_series import write_dicom_series
 from tests.web.chromium import MISSING, find, launch
-from tests.web.person import CANARY_FILE, CANARY_PATIENT, finished_job
+from tests.web.person import CANARY_FILE, CANARY_PATIENT, finished_job, service_settings
 
 
 @pytest.fixture(scope="session")
@@ -55,14 +55,14 @@ def _is_own(url: str) -> bool:
 @pytest.fixture(scope="session")
 def workspace_service(tiny_model_store: Path) -> Iterator[str]:
     """URL of a service on the tiny model."""
-    with running_service(_settings(tiny_model_store, MODELS="tiny")) as service:
+    with running_service(service_settings(tiny_model_store, MODELS="tiny")) as service:
         yield service.url
 
 
 @pytest.fixture(scope="session")
 def idle_service(tiny_model_store: Path) -> Iterator[str]:
     """URL of a service that takes scans in and has no worker: its jobs wait."""
-    with running_service(_settings(tiny_model_store, MODELS="tiny", WORKER_CONCURRENCY="0")) as service:
+    with running_service(service_settings(tiny_model_store, MODELS="tiny", WORKER_CONCURRENCY="0")) as service:
         yield service.url
 
 
@@ -72,7 +72,7 @@ def shipped_workspace() -> Iterator[str]:
     store = Path(__file__).resolve().parents[2] / "model_store"
     if not list_models(store):
         pytest.skip("model_store/ holds no model yet")
-    with running_service(_settings(store)) as service:
+    with running_service(service_settings(store)) as service:
         yield service.url
 
 
@@ -101,7 +101,3 @@ def screenshots() -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
-
-def _settings(store: Path, **more: str) -> dict[str, str]:
-    own = {"MODEL_STORE": str(store), "DEVICE": "cpu", "THREADS": "1"} | more
-    return {f"LUNGNODULE_{name}": value for name, value in own.items()}

@@ -92,9 +92,9 @@ def get(url: str) -> Any:
         return json.loads(answer.read())
 
 
-def finished_job(url: str, files: Sequence[Path]) -> str:
+def finished_job(url: str, files: Sequence[Path], **fields: str) -> str:
     """Send a scan past the page and wait for its end by the service's own events; the job's id."""
-    headers, body = multipart(files)
+    headers, body = multipart(files, fields)
     request = urllib.request.Request(f"{url}/v1/jobs", b"".join(body), headers)
     with urllib.request.urlopen(request) as answer:
         job: str = json.loads(answer.read())["id"]
@@ -103,3 +103,9 @@ def finished_job(url: str, files: Sequence[Path]) -> str:
     status = get(f"{url}/v1/jobs/{job}")
     assert status["state"] == "succeeded", status["problem"]
     return job
+
+
+def service_settings(store: Path, **more: str) -> dict[str, str]:
+    """Environment of a service on these models; ``more`` without the prefix."""
+    own = {"MODEL_STORE": str(store), "DEVICE": "cpu", "THREADS": "1"} | more
+    return {f"LUNGNODULE_{name}": value for name, value in own.items()}

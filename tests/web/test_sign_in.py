@@ -1,43 +1,119 @@
-"""An installation that asks for a key: the page asks the person, once, and goes on where it was."""
+"""An installation that asks for a key, as three people meet it: who reads, who runs it, who is of another tenant."""
 
 from __future__ import annotations
 
-import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
-from playwright.sync_api import Page, Route, expect
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from app.cli.client import running_service
+from tests.web.person import drop, service_settings, wait_for_slices
 
 
-def refused(route: Route) -> None:
-    body = {"title": "Sign in", "status": 401, "detail": "A key is needed.", "code": "key_missing"}
-    route.fulfill(status=401, content_type="application/problem+json", body=json.dumps(body))
+@dataclass(frozen=True)
+class Guarded:
+    """A service that asks everybody for a key, and the keys there are."""
+
+    url: str
+    reader: str
+    operator: str
+    stranger: str
 
 
-def test_a_refused_request_asks_for_a_key_and_is_made_again(page: Page, workspace_service: str):
-    """The door is played by the test: this page's part is what is asked, sent and kept."""
-    keys: list[tuple[str, str | None]] = []
+@pytest.fixture(scope="module")
+def guarded(tiny_model_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    folder = tmp_path_factory.mktemp("guarded")
+    settings = service_settings(tiny_model_store, MODELS="tiny", ACCESS="required", DATA_DIR=str(folder / "data"))
 
-    def session(route: Route) -> None:
-        if route.request.method != "POST":
-            return route.fulfill(json={"access": "required", "authenticated": bool(keys), "name": "reader-1"})
-        sent = route.request.post_data_json["key"]
-        keys.append((sent, route.request.headers.get("x-requested-with")))
-        if sent != "right":
-            return refused(route)
-        page.unroute("**/v1/models")
-        return route.fulfill(status=204)
+    def key(name: str, roles: str, tenant: str) -> str:
+        command = [sys.executable, "-m", "app.cli", "keys", "create", name, "--roles", roles, "--tenant", tenant]
+        return subprocess.run(command, env=os.environ | settings, check=True, capture_output=True, text=True).stdout
 
-    page.route("**/v1/session", session)
-    page.route("**/v1/models", refused)
-    page.goto(f"{workspace_service}/workspace/")
+    with running_service(settings) as service:
+        yield Guarded(
+            service.url,
+            key("reading-room", "submit,read", "radiology").strip(),
+            key("installation", "operate", "default").strip(),
+            key("surgery-1", "submit,read", "surgery").strip(),
+        )
+
+
+def sign_in(page: Page, key: str) -> None:
     dialog = page.get_by_role("dialog", name="Sign in")
-    dialog.get_by_label("Key").fill("wrong")
+    dialog.get_by_label("Key").fill(key)
+    dialog.get_by_label("Key").press("Enter")
+    expect(dialog).to_have_count(0)
+
+
+def new_page(context: BrowserContext, address: str) -> Page:
+    browser = context.browser
+    assert browser is not None
+    page = browser.new_context().new_page()
+    page.goto(address)
+    return page
+
+
+def test_a_key_opens_the_page_and_signing_out_closes_it(
+    page: Page, guarded: Guarded, phantom_folder: Path, screenshots: Path
+):
+    page.goto(f"{guarded.url}/workspace/")
+    dialog = page.get_by_role("dialog", name="Sign in")
+    dialog.get_by_label("Key").fill("ln_wrong_key")
     dialog.get_by_role("button", name="Sign in").click()
     expect(dialog.get_by_role("alert")).to_contain_text("not known")
-    dialog.get_by_label("Key").fill("right")
-    dialog.get_by_label("Key").press("Enter")
+    page.screenshot(path=screenshots / "sign-in.png")
+    sign_in(page, guarded.reader)
     page.wait_for_selector(".drop")
-    expect(page.get_by_role("dialog")).to_have_count(0)
-    expect(page.locator(".account")).to_contain_text("Signed in as reader-1")
-    assert keys == [("wrong", "lungnodule"), ("right", "lungnodule")]
-    kept = page.evaluate("() => JSON.stringify([{...localStorage}, {...sessionStorage}, location.href])")
-    assert "right" not in kept
+    expect(page.locator(".account")).to_contain_text("Signed in as reading-room")
+
+    drop(page, ".drop", [phantom_folder])
+    link = page.get_by_role("link", name="Open the reading")
+    link.wait_for(timeout=120_000)
+    link.click()
+    wait_for_slices(page)
+    expect(page.locator(".finding")).to_have_count(3)
+    thumbnail = page.locator(".finding img").first
+    page.wait_for_function("(image) => image.naturalWidth === 112", arg=thumbnail.element_handle())
+    page.get_by_label("Reader's name").fill("Ada Reader")
+    page.locator(".plane[data-plane=axial]").focus()
+    page.keyboard.press("a")
+    expect(page.locator(".review [role=status]")).to_contain_text("1 of 3 decided")
+    address = page.url
+
+    page.get_by_role("link", name="Dashboard").click()
+    expect(page.get_by_role("status").first).to_contain_text("a key that has the role operate")
+    page.screenshot(path=screenshots / "dashboard-forbidden.png")
+
+    page.goto(address)
+    page.wait_for_selector(".finding")
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("dialog", name="Sign in").wait_for()
+    assert page.locator(".finding").count() == 0, "what was seen is gone"
+    kept = page.evaluate("() => JSON.stringify([{...localStorage}, {...sessionStorage}, location.href, document.cookie])")
+    assert guarded.reader not in kept
+
+    stranger = new_page(page.context, address)
+    sign_in(stranger, guarded.stranger)
+    expect(stranger.get_by_role("alert")).to_contain_text("No job has this id.")
+    assert stranger.locator(".finding").count() == 0
+    stranger.context.close()
+
+
+def test_who_runs_the_installation_sees_its_figures(page: Page, guarded: Guarded):
+    page.goto(f"{guarded.url}/workspace/#/dashboard")
+    sign_in(page, guarded.operator)
+    expect(page.locator("figure.chart", has_text="Jobs by day")).to_be_visible(timeout=30_000)
+
+
+def test_whoever_goes_away_without_a_key_is_told_what_to_do(page: Page, guarded: Guarded):
+    page.goto(f"{guarded.url}/workspace/")
+    page.get_by_role("dialog", name="Sign in").wait_for()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("alert")).to_contain_text("This needs a key.")
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()

@@ -1,10 +1,15 @@
 // Makes elements. Text only ever goes in as text: nothing that a file or a person wrote can become markup.
 
+const SVG = "http://www.w3.org/2000/svg";
+
+const isThere = (value) => value !== null && value !== undefined && value !== false;
+const append = (element, children) => element.append(...children.flat(Infinity).filter(isThere));
+
 /**
  * @param {string} tag
  * @param {Record<string, any>} [properties] `class`, `data-*`, `aria-*`, `role` and the like become attributes,
  *   `on...` listeners, anything else a property of the element.
- * @param {...(Node | string | number | null | undefined | false)} children
+ * @param {...any} children nodes, texts and lists of them; null, undefined and false are nothing
  */
 export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -14,7 +19,17 @@ export function el(tag, properties = {}, ...children) {
     else if (name === "class" || name === "role" || name === "for" || name.includes("-")) element.setAttribute(name, value);
     else element[name] = value;
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  append(element, children);
+  return element;
+}
+
+/** The same for a drawing, where everything is an attribute. */
+export function svg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== undefined && value !== null) element.setAttribute(name, value);
+  }
+  append(element, children);
   return element;
 }
 

@@ -2,7 +2,7 @@
 // page. It builds elements and puts text in as text, so nothing in a card can become markup; a link to anywhere else, an
 // image or a piece of HTML stays the text that it is.
 
-import { make } from "./make.js";
+import { el } from "./dom.js";
 
 const INLINE = /`([^`]+)`|\*\*([^*]+)\*\*|\*([^*\s][^*]*)\*|\[([^\]]+)\]\((#\/[^)\s]*)\)/g;
 
@@ -24,13 +24,13 @@ function blockAt(lines, at, firstHeading) {
   const heading = /^(#{1,6})\s+(.*?)\s*#*$/.exec(line);
   if (heading) {
     const level = Math.min(6, heading[1].length + firstHeading - 1);
-    return { element: make(`h${level}`, {}, inline(heading[2])), next: at + 1 };
+    return { element: el(`h${level}`, {}, inline(heading[2])), next: at + 1 };
   }
   if (line.startsWith("```")) return code(lines, at);
   if (line.trim().startsWith("|") && isRule(lines[at + 1])) return tableAt(lines, at);
   if (ITEM.test(line)) return list(lines, at);
   const end = until(lines, at + 1, (next) => !next.trim() || /^(#{1,6}\s|```|\s*\|)/.test(next) || ITEM.test(next));
-  return { element: make("p", {}, inline(lines.slice(at, end).join(" "))), next: end };
+  return { element: el("p", {}, inline(lines.slice(at, end).join(" "))), next: end };
 }
 
 const ITEM = /^\s*(?:[-*+]|\d+[.)])\s+(.*)$/;
@@ -44,7 +44,7 @@ function until(lines, from, stops) {
 function code(lines, at) {
   const end = until(lines, at + 1, (line) => line.startsWith("```"));
   const text = lines.slice(at + 1, end).join("\n");
-  return { element: make("pre", { tabindex: 0 }, make("code", {}, text)), next: end + 1 };
+  return { element: el("pre", { tabIndex: 0 }, el("code", {}, text)), next: end + 1 };
 }
 
 const isRule = (line) => line !== undefined && /^\s*\|?(\s*:?-+:?\s*\|)+\s*:?-*:?\s*$/.test(line);
@@ -53,10 +53,10 @@ const cells = (line) => line.trim().replace(/^\||\|$/g, "").split("|").map((cell
 
 function tableAt(lines, at) {
   const end = until(lines, at + 2, (line) => !line.trim().startsWith("|"));
-  const head = make("tr", {}, cells(lines[at]).map((cell) => make("th", { scope: "col" }, cell)));
-  const body = lines.slice(at + 2, end).map((line) => make("tr", {}, cells(line).map((cell) => make("td", {}, cell))));
-  const whole = make("table", {}, make("thead", {}, head), make("tbody", {}, body));
-  return { element: make("div", { class: "sheet-wide", tabindex: 0 }, whole), next: end };
+  const head = el("tr", {}, cells(lines[at]).map((cell) => el("th", { scope: "col" }, cell)));
+  const body = lines.slice(at + 2, end).map((line) => el("tr", {}, cells(line).map((cell) => el("td", {}, cell))));
+  const whole = el("table", {}, el("thead", {}, head), el("tbody", {}, body));
+  return { element: el("div", { class: "sheet-wide", tabIndex: 0 }, whole), next: end };
 }
 
 function list(lines, at) {
@@ -68,7 +68,7 @@ function list(lines, at) {
     else items[items.length - 1] += ` ${line.trim()}`;
   }
   const tag = /^\s*\d/.test(lines[at]) ? "ol" : "ul";
-  return { element: make(tag, {}, items.map((item) => make("li", {}, inline(item)))), next: end };
+  return { element: el(tag, {}, items.map((item) => el("li", {}, inline(item)))), next: end };
 }
 
 /** Text with its code, emphasis and links within the page. */
@@ -78,10 +78,10 @@ function inline(text) {
   for (const found of text.matchAll(INLINE)) {
     if (found.index > done) nodes.push(text.slice(done, found.index));
     const [whole, code, strong, slanted, label, target] = found;
-    if (code !== undefined) nodes.push(make("code", {}, code));
-    else if (strong !== undefined) nodes.push(make("strong", {}, strong));
-    else if (slanted !== undefined) nodes.push(make("em", {}, slanted));
-    else nodes.push(make("a", { href: target }, label));
+    if (code !== undefined) nodes.push(el("code", {}, code));
+    else if (strong !== undefined) nodes.push(el("strong", {}, strong));
+    else if (slanted !== undefined) nodes.push(el("em", {}, slanted));
+    else nodes.push(el("a", { href: target }, label));
     done = found.index + whole.length;
   }
   if (done < text.length) nodes.push(text.slice(done));

@@ -45,9 +45,11 @@ export function createSession(base, strings) {
     signIn: () => (asking ??= ask().finally(() => (asking = null))),
     /** @returns {Promise<{access: string, authenticated: boolean, name?: string} | null>} null: there is no such thing */
     who: () => api.jsonOrNull("v1/session").catch(() => null),
+    /** Nothing of what was seen stays in the page. */
     leave: async () => {
       await api.send("DELETE", "v1/session");
-      changed();
+      location.hash = "#/";
+      location.reload();
     },
     onChange: (listener) => {
       changed = listener;

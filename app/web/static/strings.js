@@ -2,7 +2,7 @@
 
 const percent = (share) => `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)} %`;
 /** A network's certainty never reads as none or all. */
-const likelihood = (share) => (share > 0.995 ? "> 99 %" : share < 0.001 ? "< 0.1 %" : percent(share));
+const likelihood = (share) => (share === null ? "not judged" : share > 0.995 ? "> 99 %" : share < 0.001 ? "< 0.1 %" : percent(share));
 const mm = (length) => `${length.toFixed(1)} mm`;
 const signed = (value, digits = 1) => value.toFixed(digits).replace("-", "−").replace(/^−(0\.0+)$/, "$1");
 const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
@@ -301,7 +301,8 @@ export const strings = {
       facts: (nodule) => [
         ["Nodule probability", likelihood(nodule.probability)],
         ["Mean diameter", mm(nodule.diameter_mm), `${nodule.long_axis_mm.toFixed(1)} × ${mm(nodule.short_axis_mm)}`],
-        ["Volume", `${Math.round(nodule.volume_mm3)} mm³`, nodule.volume_interval_mm3 && `95 %: ${Math.round(nodule.volume_interval_mm3[0])}–${Math.round(nodule.volume_interval_mm3[1])}`],
+        nodule.volume_mm3 === null && ["Volume, density", "not measured", "the model draws no outline"],
+        nodule.volume_mm3 !== null && ["Volume", `${Math.round(nodule.volume_mm3)} mm³`, nodule.volume_interval_mm3 && `95 %: ${Math.round(nodule.volume_interval_mm3[0])}–${Math.round(nodule.volume_interval_mm3[1])}`],
         nodule.kind && ["Type", kinds[nodule.kind], nodule.is_spiculated ? "spiculated" : ""],
         nodule.solid_diameter_mm && ["Solid part", mm(nodule.solid_diameter_mm)],
         nodule.mean_hu !== null && ["Density", `${signed(nodule.mean_hu, 0)} HU`, nodule.min_hu !== null && `${signed(nodule.min_hu, 0)} to ${signed(nodule.max_hu, 0)} HU`],
@@ -356,7 +357,7 @@ export const strings = {
       nothing: "No nodule was reported at this operating point.",
       images: (first, last) => (first === last ? `image ${first}` : `images ${first} to ${last}`),
       nodule: (number, nodule, images) =>
-        `${number}. ${[whereabouts(nodule) || "site not determined", kinds[nodule.kind], `${nodule.long_axis_mm.toFixed(1)} x ${mm(nodule.short_axis_mm)}`, `mean ${mm(nodule.diameter_mm)}`, `volume ${Math.round(nodule.volume_mm3)} mm3`, images].filter(Boolean).join(", ")}. Nodule probability ${likelihood(nodule.probability)}, malignancy ${likelihood(nodule.malignancy_probability)}.`,
+        `${number}. ${[whereabouts(nodule) || "site not determined", kinds[nodule.kind], `${nodule.long_axis_mm.toFixed(1)} x ${mm(nodule.short_axis_mm)}`, `mean ${mm(nodule.diameter_mm)}`, nodule.volume_mm3 === null ? "volume not measured" : `volume ${Math.round(nodule.volume_mm3)} mm3`, images].filter(Boolean).join(", ")}. Nodule probability ${likelihood(nodule.probability)}, malignancy ${likelihood(nodule.malignancy_probability)}.`,
       decided: ({ decision, note }) => `Reader: ${decision}${note ? ` (${note})` : ""}.`,
       addedHeading: "Added by the reader:",
       added: (number, mark) => `+${number}. ${mm(mark.diameter_mm)} at LPS ${mark.center_lps_mm.map((value) => value.toFixed(1)).join(", ")} mm${mark.note ? `: ${mark.note}` : ""}.`,
@@ -395,6 +396,7 @@ Object.assign(strings, {
     count: "{count} nodules, listed as in the result.",
     countOne: "1 nodule.",
     none: "No nodule was marked. That does not exclude any.",
+    noOutlines: "The model draws no outlines. In the picture, letters alone show where the nodules lie.",
     nodule: "{id}, {diameter} mm",
     where: "{where}; {direction} of the lungs.",
     whereOnly: "{where}.",
@@ -582,6 +584,7 @@ Object.assign(strings, {
   dashboard: {
     title: "Dashboard",
     loading: "Loading the figures.",
+    forbidden: "These figures are for those who run the installation. Sign in with a key that has the role operate.",
     failed: "The figures cannot be had: {why}",
     updated: "As of {time}; asked again every 15 seconds.",
     span: "Show",

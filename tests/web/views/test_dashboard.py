@@ -130,5 +130,15 @@ def test_an_empty_service_has_an_empty_dashboard(visit):
 
 
 def test_a_refusal_is_told(visit):
-    page: Page = visit("dashboard", {"dashboard": (403, {"detail": "Not for this key."})})
-    expect(page.get_by_role("status").first).to_contain_text("Not for this key.")
+    page: Page = visit("dashboard", {"dashboard": (503, {"detail": "The database is away."})})
+    expect(page.get_by_role("status").first).to_contain_text("The database is away.")
+
+
+def test_who_may_not_see_it_is_told_whose_it_is_and_not_asked_for_again(page: Page, visit):
+    page.clock.install(time="2026-01-01T00:00:00Z")
+    asked: list[str] = []
+    refusal = (403, {"detail": "This needs the role operate.", "code": "role_missing"})
+    visit("dashboard", {"dashboard": lambda address: asked.append(address) or refusal})
+    expect(page.get_by_role("status").first).to_contain_text("those who run the installation")
+    page.clock.run_for(60_000)
+    assert len(asked) == 1

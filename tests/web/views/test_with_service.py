@@ -16,6 +16,7 @@ from playwright.sync_api import Page, expect
 
 from app.cli.client import multipart
 from tests.api.analysed import reading_phantom, zipped_series
+from tests.web.person import get, place_of
 from tests.web.views.worlds import SHOTS, gltf_from_lps
 
 GUIDE = (Path(__file__).resolve().parents[3] / "docs/workspace-3d.md").read_text(encoding="utf-8")
@@ -66,6 +67,18 @@ def test_the_service_scene_is_drawn_with_each_nodule_where_the_answer_says(
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SHOTS / "scene-of-the-service.png")
     assert [url for url in asked if not url.startswith((f"{workspace_service}/", "data:", "blob:"))] == []
+
+
+def test_the_link_beside_a_nodule_opens_the_reading_at_it(
+    page: Page, workspace_service: str, analysed: tuple[str, dict[str, Any]]
+):
+    job, result = analysed
+    page.goto(f"{workspace_service}/workspace/#/jobs/{job}/3d")
+    page.get_by_role("link", name="Read nodule-3 in the slices").click()
+    expect(page.locator(".finding[aria-current]")).to_have_attribute("data-finding", "nodule-3")
+    volume = get(f"{workspace_service}/v1/jobs/{job}/volume")
+    slice_z = round(place_of(volume, "axial", result["nodules"][2]["center_lps_mm"])[0])
+    expect(page.locator(".plane[data-plane=axial]")).to_have_attribute("data-slice", str(slice_z))
 
 
 def test_the_page_for_the_patient_stands_on_the_services_answer(

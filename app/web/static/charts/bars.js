@@ -1,7 +1,7 @@
 // Bars: one for each label, series above each other or, grouped, beside each other.
 
 import { axes, chart, figure, hatch, PLOT, scale, ticks } from "./frame.js";
-import { makeSvg } from "../make.js";
+import { svg } from "../dom.js";
 
 const MOST_LABELS = 10;
 
@@ -28,16 +28,16 @@ export function barChart({ title, labels, series, xLabel, yLabel, tableLabel, no
       below[k] += value;
       const [x, width] = [PLOT.left + slot * (k + 0.12 + shift), Math.max(slot * share, 1)];
       const top = y(grouped ? value : below[k]);
-      return makeSvg("rect", { x, y: top, width, height: bottom - top, fill: fills[number][1] }, makeSvg("title", {}, `${label}, ${name}: ${figure(value)}`));
+      return svg("rect", { x, y: top, width, height: bottom - top, fill: fills[number][1] }, svg("title", {}, `${label}, ${name}: ${figure(value)}`));
     }),
   );
   const legend = series.map(({ name }, number) => {
     const [pattern, fill] = hatch(number);
-    return { name, swatch: [makeSvg("defs", {}, pattern), makeSvg("rect", { width: 18, height: 18, fill })] };
+    return { name, swatch: [svg("defs", {}, pattern), svg("rect", { width: 18, height: 18, fill })] };
   });
   return chart({
     title,
-    svg: [makeSvg("defs", {}, fills.map(([pattern]) => pattern)), axes({ xs, ys, y, xLabel, yLabel }), bars],
+    drawing: [svg("defs", {}, fills.map(([pattern]) => pattern)), axes({ xs, ys, y, xLabel, yLabel }), bars],
     legend: series.length > 1 ? legend : [],
     headings: [xLabel, ...series.map(({ name }) => name)],
     rows: labels.map((label, k) => [label, ...series.map(({ values }) => figure(values[k]))]),

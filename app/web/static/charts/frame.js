@@ -1,7 +1,8 @@
 // What every chart has: axes with ticks and units, a caption, a legend of shape beside colour, and the same figures as a
 // table. A chart is an SVG without a style of its own but attributes; what is drawn is what the table says.
 
-import { make, makeSvg, table } from "../make.js";
+import { el, svg } from "../dom.js";
+import { table } from "../sheet.js";
 
 export const [WIDTH, HEIGHT] = [560, 280];
 export const PLOT = { left: 62, right: WIDTH - 14, top: 14, bottom: HEIGHT - 46 };
@@ -33,9 +34,9 @@ export function figure(value) {
 /** Lines and numbers of both axes. xs: [[value or text, place]], ys: [value]. */
 export function axes({ xs, ys, y, xLabel, yLabel }) {
   const line = (x1, y1, x2, y2, soft) =>
-    makeSvg("line", { x1, y1, x2, y2, stroke: "currentColor", "stroke-opacity": soft ? 0.18 : 0.7 });
-  const text = (content, attributes) => makeSvg("text", { fill: "currentColor", "font-size": 13, ...attributes }, content);
-  return makeSvg(
+    svg("line", { x1, y1, x2, y2, stroke: "currentColor", "stroke-opacity": soft ? 0.18 : 0.7 });
+  const text = (content, attributes) => svg("text", { fill: "currentColor", "font-size": 13, ...attributes }, content);
+  return svg(
     "g",
     {},
     ys.map((value) => [
@@ -58,11 +59,11 @@ export function hatch(number) {
   const id = `hatch-${++serial}`;
   const color = COLORS[number % COLORS.length];
   const lines = [[], ["M0 8 L8 0"], ["M0 0 L8 8"], ["M4 0 L4 8"], ["M0 4 L8 4"], ["M0 0 L8 8", "M0 8 L8 0"]][number % 6];
-  const pattern = makeSvg(
+  const pattern = svg(
     "pattern",
     { id, width: 8, height: 8, patternUnits: "userSpaceOnUse" },
-    makeSvg("rect", { width: 8, height: 8, fill: color }),
-    lines.map((d) => makeSvg("path", { d, stroke: "#fff", "stroke-width": 2, "stroke-opacity": 0.85 })),
+    svg("rect", { width: 8, height: 8, fill: color }),
+    lines.map((d) => svg("path", { d, stroke: "#fff", "stroke-width": 2, "stroke-opacity": 0.85 })),
   );
   return [pattern, `url(#${id})`];
 }
@@ -71,23 +72,23 @@ export function hatch(number) {
 export function marker(number, x, y, size = 5, color = undefined) {
   const [s, fill] = [size, color ?? COLORS[number % COLORS.length]];
   const corners = [null, [[-s, -s], [s, -s], [s, s], [-s, s]], [[0, -s - 1], [s + 1, s], [-s - 1, s]], [[0, -s - 2], [s + 2, 0], [0, s + 2], [-s - 2, 0]], [[-s - 1, -s], [s + 1, -s], [0, s + 1]]][number % 5];
-  if (!corners) return makeSvg("circle", { cx: x, cy: y, r: s, fill });
-  return makeSvg("polygon", { points: corners.map(([dx, dy]) => `${x + dx},${y + dy}`).join(" "), fill });
+  if (!corners) return svg("circle", { cx: x, cy: y, r: s, fill });
+  return svg("polygon", { points: corners.map(([dx, dy]) => `${x + dx},${y + dy}`).join(" "), fill });
 }
 
 /** The whole: caption, picture, legend, and the table behind a summary. rows[0] of the table are its headings. */
-export function chart({ title, svg, legend, headings, rows, tableLabel, note, height = HEIGHT }) {
-  const picture = makeSvg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": title, class: "chart-picture" }, svg);
+export function chart({ title, drawing, legend, headings, rows, tableLabel, note, height = HEIGHT }) {
+  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": title, class: "chart-picture" }, drawing);
   const keys = (legend ?? []).map(({ name, swatch }) =>
-    make("li", {}, makeSvg("svg", { width: 18, height: 18, viewBox: "0 0 18 18", "aria-hidden": "true" }, swatch), name),
+    el("li", {}, svg("svg", { width: 18, height: 18, viewBox: "0 0 18 18", "aria-hidden": "true" }, swatch), name),
   );
-  return make(
+  return el(
     "figure",
     { class: "chart" },
-    make("figcaption", {}, title),
+    el("figcaption", {}, title),
     picture,
-    keys.length ? make("ul", { class: "chart-legend" }, keys) : null,
-    note ? make("p", { class: "sheet-soft" }, note) : null,
-    make("details", {}, make("summary", {}, tableLabel), make("div", { class: "sheet-wide", tabindex: 0, role: "region", "aria-label": title }, table(title, headings, rows))),
+    keys.length ? el("ul", { class: "chart-legend" }, keys) : null,
+    note ? el("p", { class: "sheet-soft" }, note) : null,
+    el("details", {}, el("summary", {}, tableLabel), el("div", { class: "sheet-wide", tabIndex: 0, role: "region", "aria-label": title }, table(title, headings, rows))),
   );
 }

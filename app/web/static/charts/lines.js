@@ -1,7 +1,7 @@
 // Lines through measured points, each series with a marker of its own and, where told, an interval at every point.
 
 import { axes, chart, COLORS, figure, marker, PLOT, scale, ticks } from "./frame.js";
-import { makeSvg } from "../make.js";
+import { svg } from "../dom.js";
 
 const DASHES = ["", "7 4", "2 4", "10 3 2 3", "4 4"];
 
@@ -26,7 +26,7 @@ export function lineChart(given) {
   const spread = points.some((point) => point.low !== undefined);
   return chart({
     title,
-    svg: [axes({ xs: marks.map((value) => [figure(value), x(value)]), ys, y, xLabel, yLabel }), drawn],
+    drawing: [axes({ xs: marks.map((value) => [figure(value), x(value)]), ys, y, xLabel, yLabel }), drawn],
     legend: series.length > 1 ? series.map(({ name, color }, number) => ({ name, swatch: marker(number, 9, 9, 5, color) })) : [],
     headings: [...(series.length > 1 ? [""] : []), xLabel, yLabel, ...(spread ? [intervalLabel] : [])],
     rows: series.flatMap(({ name, points: own }) =>
@@ -45,18 +45,18 @@ export function lineChart(given) {
 function line({ name, points, color }, number, x, y) {
   const stroke = color ?? COLORS[number % COLORS.length];
   const path = points.map((point) => `${x(point.x)},${y(point.y)}`).join(" ");
-  return makeSvg(
+  return svg(
     "g",
     {},
     points.filter(({ low }) => low !== undefined).map((point) => whisker(x(point.x), y(point.low), y(point.high), stroke)),
-    makeSvg("polyline", { points: path, fill: "none", stroke, "stroke-width": 2, "stroke-dasharray": DASHES[number % DASHES.length] }),
+    svg("polyline", { points: path, fill: "none", stroke, "stroke-width": 2, "stroke-dasharray": DASHES[number % DASHES.length] }),
     points.map((point) => {
       const spot = marker(number, x(point.x), y(point.y), 5, stroke);
-      spot.append(makeSvg("title", {}, `${name}: ${figure(point.x)}, ${figure(point.y)}`));
+      spot.append(svg("title", {}, `${name}: ${figure(point.x)}, ${figure(point.y)}`));
       return spot;
     }),
   );
 }
 
 const whisker = (x, low, high, stroke) =>
-  makeSvg("path", { d: `M${x} ${low} V${high} M${x - 5} ${low} h10 M${x - 5} ${high} h10`, stroke, "stroke-opacity": 0.6, fill: "none" });
+  svg("path", { d: `M${x} ${low} V${high} M${x - 5} ${low} h10 M${x - 5} ${high} h10`, stroke, "stroke-opacity": 0.6, fill: "none" });

@@ -36,6 +36,7 @@ export function send({ api, strings, announce }, { files, fields, eachSeries, on
   function showJob(accepted) {
     announce(words.accepted);
     let spoken = "";
+    let asked = false;
     follow(api, accepted.id, (status) => {
       body.replaceChildren(...progressOf(status, words, api));
       element.classList.toggle("done", status.state === "succeeded");
@@ -45,8 +46,10 @@ export function send({ api, strings, announce }, { files, fields, eachSeries, on
       spoken = now;
       over = !isLive(status);
       if (over) onChange();
-      // What a person opens next is opened meanwhile: the service keeps it for the first slice.
-      if (status.state === "succeeded") api.jsonOrNull(`v1/jobs/${accepted.id}/volume`).catch(() => {});
+      // What a person opens next is opened meanwhile, once the analysis has read it: the first slice does not wait for it.
+      const isRead = status.state === "succeeded" || (status.state === "running" && status.progress.stage !== "read");
+      if (isRead && !asked) api.jsonOrNull(`v1/jobs/${accepted.id}/volume`).catch(() => {});
+      asked ||= isRead;
     });
   }
 

@@ -1,6 +1,7 @@
 // One scan's axial slices, a slab of them at a time, with rings where its nodules are.
 
-import { filledIn, make } from "../make.js";
+import { el } from "../dom.js";
+import { filledIn } from "../sheet.js";
 import { fromRows, invert, transform } from "../scene/matrix.js";
 
 const SLAB = 8;
@@ -18,11 +19,11 @@ export function createAxial({ api, job, volume, title, words, onScroll }) {
   const planeFromLps = invert(lpsFromPlane);
   const slabs = slabsOf(api, job, plane.count);
   const state = { slice: Math.floor(plane.count / 2), window: volume.windows[0], rings: [] };
-  const canvas = make("canvas", { width: plane.columns, height: plane.rows, tabindex: 0, role: "slider", "aria-orientation": "vertical", "aria-label": title, "aria-valuemin": 1, "aria-valuemax": plane.count });
+  const canvas = el("canvas", { width: plane.columns, height: plane.rows, tabIndex: 0, role: "slider", "aria-orientation": "vertical", "aria-label": title, "aria-valuemin": 1, "aria-valuemax": plane.count });
   canvas.style.aspectRatio = `${plane.columns * plane.column_spacing_mm} / ${plane.rows * plane.row_spacing_mm}`;
-  const readout = make("p", { class: "prior-readout" });
-  const edges = ["left", "right", "top", "bottom"].map((edge) => make("span", { class: `prior-edge prior-${edge}`, "aria-hidden": "true" }, plane.edges[edge]));
-  const element = make("figure", { class: "prior-axial" }, make("figcaption", {}, title), make("div", { class: "prior-frame" }, canvas, edges), readout);
+  const readout = el("p", { class: "prior-readout" });
+  const edges = ["left", "right", "top", "bottom"].map((edge) => el("span", { class: `prior-edge prior-${edge}`, "aria-hidden": "true" }, plane.edges[edge]));
+  const element = el("figure", { class: "prior-axial" }, el("figcaption", {}, title), el("div", { class: "prior-frame" }, canvas, edges), readout);
   const pen = canvas.getContext("2d");
 
   async function paint() {

@@ -3,7 +3,8 @@
 import { barChart } from "../charts/bars.js";
 import { figure } from "../charts/frame.js";
 import { lineChart } from "../charts/lines.js";
-import { cssColor, filledIn, make, swatch, table } from "../make.js";
+import { el } from "../dom.js";
+import { cssColor, filledIn, swatch, table } from "../sheet.js";
 import { mark, noduleColor } from "../scene/parts.js";
 import { whereabouts } from "../scene/words.js";
 
@@ -24,9 +25,9 @@ export function pairsOf(result) {
 
 export function growthTable(pairs, words, places, jump) {
   const rows = pairs.map(({ letter, color, current, prior, growth }) => [
-    make("button", { type: "button", click: () => jump(current.center_lps_mm) }, swatch(letter, color), filledIn(words.pair, { current: current.id, where: whereabouts(current, places) })),
+    el("button", { type: "button", onClick: () => jump(current.center_lps_mm) }, swatch(letter, color), filledIn(words.pair, { current: current.id, where: whereabouts(current, places) })),
     filledIn(words.diameters, { before: prior.diameter_mm.toFixed(1), now: current.diameter_mm.toFixed(1), change: signed(growth.diameter_change_mm, 1) }),
-    filledIn(words.volumes, { before: Math.round(prior.volume_mm3), now: Math.round(current.volume_mm3) }),
+    filledIn(words.volumes, { before: whole(prior.volume_mm3), now: whole(current.volume_mm3) }),
     filledIn(growth.interval_is_assumed ? words.changeAssumed : words.change, {
       change: signed(growth.volume_change_percent, 0),
       low: signed(growth.volume_change_interval_percent[0], 0),
@@ -35,8 +36,11 @@ export function growthTable(pairs, words, places, jump) {
     doubling(growth, words),
     `${words.byVolume[growth.by_volume]}${growth.is_beyond_uncertainty ? "" : ` ${words.uncertain}`}`,
   ]);
-  return make("div", { class: "sheet-wide", tabindex: 0, role: "region", "aria-label": words.caption }, table(words.caption, words.headings, rows));
+  return el("div", { class: "sheet-wide", tabIndex: 0, role: "region", "aria-label": words.caption }, table(words.caption, words.headings, rows));
 }
+
+/** A model without outlines measures no volume. */
+const whole = (value) => (value === null ? "–" : Math.round(value));
 
 const signed = (value, digits) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)}`;
 
@@ -52,36 +56,41 @@ function doubling({ doubling_time_days: days, doubling_time_interval_days: inter
 export function unmatched(result, words, places) {
   const { only_current: now, only_prior: before, prior_nodules: nodules } = result.comparison;
   const line = (lone, nodule, scan) =>
-    make("li", {}, filledIn(words.lone[lone.status], { id: lone.nodule_id, scan, mm: nodule ? nodule.diameter_mm.toFixed(1) : "–" }));
+    el("li", {}, filledIn(words.lone[lone.status], { id: lone.nodule_id, scan, mm: nodule ? nodule.diameter_mm.toFixed(1) : "–" }));
   const items = [
     ...now.map((lone) => line(lone, result.nodules.find(({ id }) => id === lone.nodule_id), words.inCurrent)),
     ...before.map((lone) => line(lone, nodules.find(({ id }) => id === lone.nodule_id), words.inPrior)),
   ];
-  return items.length ? make("ul", { class: "prior-lone" }, items) : make("p", {}, words.noLone);
+  return items.length ? el("ul", { class: "prior-lone" }, items) : el("p", {}, words.noLone);
 }
 
 /** Diameter and volume of each pair over the days between, or as bars where the days are not known. */
 export function growthCharts(pairs, days, words) {
-  if (!pairs.length) return [];
-  return [
+  const fields = [
     ["diameter_mm", words.diameterChart, words.diameterAxis],
     ["volume_mm3", words.volumeChart, words.volumeAxis],
-  ].map(([field, title, yLabel]) => {
-    const given = { title, yLabel, tableLabel: words.asTable };
-    if (days > 0) {
-      const series = pairs.map(({ letter, color, current, prior }) => ({
-        color: cssColor(color),
-        name: filledIn(words.nodule, { letter }),
-        points: [{ x: 0, y: prior[field] }, { x: days, y: current[field] }],
-      }));
-      return lineChart({ ...given, series, xLabel: words.daysAxis, xTicks: [0, days] });
-    }
-    const series = [
-      { name: words.earlier, values: pairs.map(({ prior }) => prior[field]) },
-      { name: words.now, values: pairs.map(({ current }) => current[field]) },
-    ];
-    return barChart({ ...given, series, labels: pairs.map(({ letter }) => letter), xLabel: words.noduleAxis, grouped: true, note: words.noDates });
+  ];
+  return fields.flatMap(([field, title, yLabel]) => {
+    const known = pairs.filter(({ current, prior }) => current[field] !== null && prior[field] !== null);
+    return known.length ? [growthChart(known, days, words, { field, title, yLabel })] : [];
   });
+}
+
+function growthChart(pairs, days, words, { field, title, yLabel }) {
+  const given = { title, yLabel, tableLabel: words.asTable };
+  if (days > 0) {
+    const series = pairs.map(({ letter, color, current, prior }) => ({
+      color: cssColor(color),
+      name: filledIn(words.nodule, { letter }),
+      points: [{ x: 0, y: prior[field] }, { x: days, y: current[field] }],
+    }));
+    return lineChart({ ...given, series, xLabel: words.daysAxis, xTicks: [0, days] });
+  }
+  const series = [
+    { name: words.earlier, values: pairs.map(({ prior }) => prior[field]) },
+    { name: words.now, values: pairs.map(({ current }) => current[field]) },
+  ];
+  return barChart({ ...given, series, labels: pairs.map(({ letter }) => letter), xLabel: words.noduleAxis, grouped: true, note: words.noDates });
 }
 
 export const daysBetween = (days, words) => (days === null ? words.daysUnknown : filledIn(words.days, { days: figure(days) }));

@@ -6,9 +6,9 @@ import { judgement } from "./judgement.js";
 /**
  * @param {any} words
  * @param {{api: any, job: string, result: any, review: any, decide: (decision: string) => void, strings: any,
- *   onNote: (note: string) => void, onChange: (number: number, change: any) => void, onRemove: (number: number) => void, onProblem: (problem: any) => void}} parts
+ *   onNote: (note: string) => void, onChange: (number: number, change: any) => void, onRemove: (number: number) => void}} parts
  */
-export function createDetails(words, { api, job, result, review, decide, onNote, onChange, onRemove, onProblem }) {
+export function createDetails(words, { api, job, result, review, decide, onNote, onChange, onRemove }) {
   const element = el("section", { class: "details", "aria-label": words.title });
   let pictures = new Map();
   let drawn = "";
@@ -72,7 +72,7 @@ export function createDetails(words, { api, job, result, review, decide, onNote,
   }
 
   function malignancy(nodule) {
-    const label = words.labels[nodule.label];
+    const label = words.labels[nodule.label] ?? ""; // null: the model does not judge
     return el(
       "div",
       { class: "malignancy" },
@@ -96,7 +96,7 @@ export function createDetails(words, { api, job, result, review, decide, onNote,
         pictures.set(id, URL.createObjectURL(await answer.blob()));
         draw(pictures.get(id));
       } catch (problem) {
-        onProblem(problem);
+        place.replaceChildren(el("p", { class: "fault", role: "alert" }, problem.message), button);
         button.disabled = false;
         button.textContent = words.explain;
       }

@@ -16,9 +16,9 @@ export function windowsOf(volume, words) {
   return [...volume.windows.slice(0, 4).map((one) => ({ ...one, name: words.windowNames[one.name] ?? one.name })), all];
 }
 
-/** What the store holds when a job is opened: the most suspicious nodule, in the window for lungs. */
-export function firstState(volume, findings, windows) {
-  const first = findings[0];
+/** What the store holds when a job is opened: the nodule asked for, else the first, in the window for lungs. */
+export function firstState(volume, findings, windows, asked) {
+  const first = findings.find(({ id }) => id === asked) ?? findings[0];
   const { axial } = volume.planes;
   const middle = apply(axial.to_lps_mm, [Math.floor(axial.count / 2), axial.rows / 2, axial.columns / 2]);
   return {

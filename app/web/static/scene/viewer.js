@@ -1,8 +1,9 @@
 // A canvas that shows a scene: drawn when something changed, turned and picked by pointer and keys.
 
 import { cameraFor, matricesOf, panned, project, seenFrom, turned, VIEWS, zoomed } from "./camera.js";
-import { cssColor, make } from "../make.js";
-import { boundsOf, cutOf, identified, isCut, looksOf, mark, middleOf } from "./parts.js";
+import { el } from "../dom.js";
+import { cssColor } from "../sheet.js";
+import { boundsOf, cutOf, identified, isCut, looksOf, mark, middleOf, noduleColor } from "./parts.js";
 import { clearCanvas, createRenderer } from "./renderer.js";
 
 const TURN = Math.PI / 36;
@@ -19,8 +20,8 @@ const NEAR_PX = 14;
 export function createViewer(host, parts, nodules, { words, onPick = () => {} }) {
   const known = identified(parts, nodules);
   if (!known.length) return null;
-  const canvas = make("canvas", { class: "scene-canvas", tabindex: 0, role: "application", "aria-label": words.canvas });
-  const labels = make("div", { class: "scene-labels", "aria-hidden": "true" });
+  const canvas = el("canvas", { class: "scene-canvas", tabIndex: 0, role: "application", "aria-label": words.canvas });
+  const labels = el("div", { class: "scene-labels", "aria-hidden": "true" });
   host.append(canvas, labels);
   const bounds = boundsOf(known.map(({ part }) => part));
   const start = cameraFor(bounds);
@@ -33,6 +34,7 @@ export function createViewer(host, parts, nodules, { words, onPick = () => {} })
   let asked = 0;
   let paused = false;
   const spots = known.flatMap(({ part, nodule, color }) => (nodule ? [spotOf(part, nodule, color, nodules, labels)] : []));
+  spots.push(...withoutSurface(known, nodules).map((nodule) => bareSpotOf(nodule, nodules, labels)));
 
   const cut = () => cutOf(bounds, state.side, state.share);
   const looks = () => looksOf(known, state);
@@ -131,15 +133,32 @@ export function createViewer(host, parts, nodules, { words, onPick = () => {} })
 
 function spotOf(part, nodule, color, nodules, labels) {
   const center = middleOf(part);
-  const label = make("span", { class: "scene-label", hidden: true }, mark(nodules.findIndex(({ id }) => id === nodule)));
+  const label = labelOf(nodules.findIndex(({ id }) => id === nodule), color, labels);
+  return { name: part.name, nodule, center, rim: [part.max[0], center[1], center[2]], label, shownAt: null };
+}
+
+/** Nodules of a model that draws no outlines: a place is known, a surface is not. */
+const withoutSurface = (known, nodules) =>
+  nodules.filter(({ id, center_lps_mm: center }) => center && !known.some(({ nodule }) => nodule === id));
+
+/** A letter alone, where the answer says the nodule lies. */
+function bareSpotOf({ id, center_lps_mm: [x, y, z], diameter_mm: diameter }, nodules, labels) {
+  const number = nodules.findIndex((one) => one.id === id);
+  const center = [-x / 1000, z / 1000, y / 1000];
+  const label = labelOf(number, noduleColor(number), labels);
+  return { name: id, nodule: id, center, rim: [center[0] + diameter / 2000, center[1], center[2]], label, shownAt: null };
+}
+
+function labelOf(number, color, labels) {
+  const label = el("span", { class: "scene-label", hidden: true }, mark(number));
   label.style.setProperty("--nodule", cssColor(color));
   labels.append(label);
-  return { name: part.name, nodule, center, rim: [part.max[0], center[1], center[2]], label, shownAt: null };
+  return label;
 }
 
 /** The picture with its letters, as the address of a PNG: for paper, and wherever the labels are not. */
 function withLabels(canvas, spots) {
-  const flat = make("canvas", { width: canvas.width, height: canvas.height });
+  const flat = el("canvas", { width: canvas.width, height: canvas.height });
   const pen = flat.getContext("2d");
   pen.drawImage(canvas, 0, 0);
   const scale = canvas.width / canvas.clientWidth;

@@ -1,6 +1,6 @@
 // Where a nodule is and how large, in words. Used by the 3-D view's list and by the page for patients.
 
-import { filledIn } from "../make.js";
+import { filledIn } from "../sheet.js";
 
 /** "Right lung, upper part"; less where less is known. */
 export function whereabouts(nodule, words) {

@@ -3,7 +3,8 @@
 import { barChart } from "../charts/bars.js";
 import { figure } from "../charts/frame.js";
 import { rowChart } from "../charts/rows.js";
-import { filledIn, make, sheet } from "../make.js";
+import { el } from "../dom.js";
+import { filledIn, sheet } from "../sheet.js";
 
 const EVERY_MS = 15_000;
 const SPANS = [7, 30, 90];
@@ -13,11 +14,11 @@ const MOST_NODULES = 20; // the service counts this many and more together
 export async function mount(root, { api, strings, announce }) {
   const words = strings.dashboard;
   const ground = await sheet(root, words.title, "charts.css", "dashboard.css");
-  const state = { days: 30, shown: "" };
-  const span = make("select", { id: "dashboard-days", change: () => refresh(Object.assign(state, { days: Number(span.value) }) && true) }, SPANS.map((days) => make("option", { value: days, selected: days === state.days }, filledIn(words.days, { days }))));
-  const status = make("p", { role: "status", class: "sheet-soft" }, words.loading);
-  const content = make("div", {});
-  ground.append(make("div", { class: "sheet-links" }, make("label", { for: "dashboard-days" }, words.span), span), status, content);
+  const state = { days: 30, shown: "", refused: false };
+  const span = el("select", { id: "dashboard-days", onChange: () => refresh(Object.assign(state, { days: Number(span.value) }) && true) }, SPANS.map((days) => el("option", { value: days, selected: days === state.days }, filledIn(words.days, { days }))));
+  const status = el("p", { role: "status", class: "sheet-soft" }, words.loading);
+  const content = el("div", {});
+  ground.append(el("div", { class: "sheet-links" }, el("label", { for: "dashboard-days" }, words.span), span), status, content);
 
   async function refresh(asked) {
     const { days } = state;
@@ -28,11 +29,20 @@ export async function mount(root, { api, strings, announce }) {
       status.textContent = filledIn(words.updated, { time: new Date().toLocaleTimeString("en-GB") });
       if (asked) announce(filledIn(words.days, { days }));
     } catch (problem) {
+      if (problem.status === 403) return refuse();
       status.textContent = filledIn(words.failed, { why: problem.message });
     }
   }
 
-  const whenSeen = () => document.visibilityState === "visible" && refresh();
+  /** Not for this key: that does not change by asking again. */
+  function refuse() {
+    state.refused = true;
+    status.textContent = words.forbidden;
+    span.disabled = true;
+    content.replaceChildren();
+  }
+
+  const whenSeen = () => document.visibilityState === "visible" && !state.refused && refresh();
   const timer = setInterval(whenSeen, EVERY_MS);
   document.addEventListener("visibilitychange", whenSeen);
   await refresh();
@@ -50,9 +60,9 @@ function show(content, told, words, state) {
   const titleOf = (details) => details.closest("figure").querySelector("figcaption").textContent;
   const open = new Set([...content.querySelectorAll("details[open]")].map(titleOf));
   content.replaceChildren(
-    make("h2", {}, words.now),
+    el("h2", {}, words.now),
     facts(told, words),
-    make("div", { class: "chart-row" }, throughput(told.jobs, words), stages(told.stages_s, words), refusals(told.refusals, words), models(told.models, words), findings(told.findings, words)),
+    el("div", { class: "chart-row" }, throughput(told.jobs, words), stages(told.stages_s, words), refusals(told.refusals, words), models(told.models, words), findings(told.findings, words)),
   );
   for (const details of content.querySelectorAll("details")) details.open = open.has(titleOf(details));
 }
@@ -66,7 +76,7 @@ function facts({ jobs, workers, queue, disk, findings: found }, words) {
     ...listed("queue", queue, words),
     ...listed("disk", disk, words),
   ];
-  return make("dl", { class: "dashboard-facts" }, rows.map(([label, value]) => make("div", {}, make("dt", {}, label), make("dd", {}, value))));
+  return el("dl", { class: "dashboard-facts" }, rows.map(([label, value]) => el("div", {}, el("dt", {}, label), el("dd", {}, value))));
 }
 
 /** [label, figure] for each number of a group; lists of numbers are left to the charts. */

@@ -1,20 +1,21 @@
 // What a model is: its card, its curve, its operating points, and the reports that its training wrote.
 
 import { lineChart } from "../charts/lines.js";
-import { filledIn, make, sheet, table } from "../make.js";
+import { el } from "../dom.js";
+import { filledIn, sheet, table } from "../sheet.js";
 import { rendered } from "../markdown.js";
 
 export async function mount(root, { api, strings, params }) {
   const words = strings.modelPage;
   const ground = await sheet(root, filledIn(words.title, params), "charts.css", "model.css");
-  const wait = make("p", { role: "status" }, words.loading);
+  const wait = el("p", { role: "status" }, words.loading);
   ground.append(wait);
   const path = `v1/models/${encodeURIComponent(params.name)}/${encodeURIComponent(params.version)}`;
   let model;
   try {
     model = await api.json(path);
   } catch (problem) {
-    wait.replaceWith(make("p", { role: "alert" }, problem.message));
+    wait.replaceWith(el("p", { role: "alert" }, problem.message));
     return () => {};
   }
   const [card, froc, reports] = await Promise.all([
@@ -23,12 +24,12 @@ export async function mount(root, { api, strings, params }) {
     api.json(`${path}/reports`).then((found) => found.reports).catch(() => []),
   ]);
   wait.replaceWith(
-    make("p", { class: "model-use" }, model.intended_use),
-    make("p", { class: "sheet-soft" }, `${words.states[model.state]} ${filledIn(words.sha, { sha: model.sha256 })}`),
-    make("section", {}, make("h2", {}, words.operatingPoints), pointsTable(model, words)),
-    make("section", {}, make("h2", {}, words.froc), froc?.points?.length ? curve(froc, words) : make("p", {}, words.noFroc)),
-    make("section", {}, make("h2", {}, words.reports), reports.length ? reportList(reports, api, path, words) : make("p", {}, words.noReports)),
-    make("section", { class: "model-card" }, make("h2", {}, words.card), card === null ? make("p", {}, words.noCard) : rendered(card, { firstHeading: 3 })),
+    el("p", { class: "model-use" }, model.intended_use),
+    el("p", { class: "sheet-soft" }, `${words.states[model.state]} ${filledIn(words.sha, { sha: model.sha256 })}`),
+    el("section", {}, el("h2", {}, words.operatingPoints), pointsTable(model, words)),
+    el("section", {}, el("h2", {}, words.froc), froc?.points?.length ? curve(froc, words) : el("p", {}, words.noFroc)),
+    el("section", {}, el("h2", {}, words.reports), reports.length ? reportList(reports, api, path, words) : el("p", {}, words.noReports)),
+    el("section", { class: "model-card" }, el("h2", {}, words.card), card === null ? el("p", {}, words.noCard) : rendered(card, { firstHeading: 3 })),
   );
   return () => {};
 }
@@ -42,7 +43,7 @@ function pointsTable({ manifest }, words) {
     point.measured_on ?? "–",
   ]);
   const whole = table(words.pointsCaption, words.pointsHeadings, rows);
-  return make("div", { class: "sheet-wide", tabindex: 0, role: "region", "aria-label": words.pointsCaption }, whole);
+  return el("div", { class: "sheet-wide", tabIndex: 0, role: "region", "aria-label": words.pointsCaption }, whole);
 }
 
 const share = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
@@ -67,8 +68,8 @@ function curve(froc, words) {
 function reportList(reports, api, path, words) {
   const items = reports.map(({ name, title, media_type: kind, size }) => {
     const href = api.url(`${path}/reports/${encodeURIComponent(name)}`);
-    const link = make("a", { href, target: "_blank", rel: "noopener" }, filledIn(words.report, { title, kind, size: Math.max(1, Math.round(size / 1024)) }));
-    return make("li", {}, link, kind.startsWith("image/") ? make("img", { src: href, alt: title, loading: "lazy" }) : null);
+    const link = el("a", { href, target: "_blank", rel: "noopener" }, filledIn(words.report, { title, kind, size: Math.max(1, Math.round(size / 1024)) }));
+    return el("li", {}, link, kind.startsWith("image/") ? el("img", { src: href, alt: title, loading: "lazy" }) : null);
   });
-  return make("ul", { class: "model-reports" }, items);
+  return el("ul", { class: "model-reports" }, items);
 }

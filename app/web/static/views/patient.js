@@ -1,7 +1,8 @@
 // The answer for the person who was scanned: plain words, a picture, no probabilities and no codes. It neither promises
 // nor frightens, and sends them to their doctor.
 
-import { filledIn, make, sheet, swatch } from "../make.js";
+import { el } from "../dom.js";
+import { filledIn, sheet, swatch } from "../sheet.js";
 import { readGlb } from "../scene/glb.js";
 import { mark, noduleColor } from "../scene/parts.js";
 import { createViewer } from "../scene/viewer.js";
@@ -11,34 +12,34 @@ export async function mount(root, { api, strings, params }) {
   const words = strings.patientPage;
   const ground = await sheet(root, words.title, "scene.css", "patient.css");
   ground.classList.add("patient");
-  const wait = make("p", { role: "status" }, words.loading);
+  const wait = el("p", { role: "status" }, words.loading);
   ground.append(wait);
   let result;
   try {
     result = await api.json(`v1/jobs/${params.job}/result`);
   } catch (problem) {
-    wait.replaceWith(make("p", { role: "alert" }, problem.message));
+    wait.replaceWith(el("p", { role: "alert" }, problem.message));
     return () => {};
   }
   const review = await api.json(`v1/jobs/${params.job}/review`).catch(() => null);
   const told = marksOf(result, review);
-  const stage = make("div", { class: "scene-stage" });
+  const stage = el("div", { class: "scene-stage" });
   wait.replaceWith(
-    make("nav", { class: "sheet-links patient-links", "aria-label": strings.scene.links },
-      make("a", { href: `#/jobs/${params.job}` }, words.back),
-      make("button", { type: "button", click: () => window.print() }, words.print)),
-    make("p", { class: "patient-notice" }, review?.finished ? words.noticeChecked : words.notice),
-    section(words.looked.title, words.looked.text.map((text) => make("p", {}, filledIn(text, { slices: result.series.shape_zyx[0] })))),
+    el("nav", { class: "sheet-links patient-links", "aria-label": strings.scene.links },
+      el("a", { href: `#/jobs/${params.job}` }, words.back),
+      el("button", { type: "button", onClick: () => window.print() }, words.print)),
+    el("p", { class: "patient-notice" }, review?.finished ? words.noticeChecked : words.notice),
+    section(words.looked.title, words.looked.text.map((text) => el("p", {}, filledIn(text, { slices: result.series.shape_zyx[0] })))),
     section(words.found.title, found(told, strings)),
-    make("section", { class: "patient-picture", hidden: true }, make("h2", {}, told.length ? words.picture.title : words.picture.titleNone), make("p", {}, told.length ? `${words.picture.text} ${words.picture.letters}` : words.picture.text), stage),
-    section(words.means.title, make("ul", {}, (told.length ? words.means.some : words.means.none).map((text) => make("li", {}, text)))),
-    section(words.ask.title, words.ask.text.map((text) => make("p", {}, text)), make("p", {}, words.ask.lead), make("ul", {}, words.ask.questions.map((text) => make("li", {}, text)))),
-    make("p", { class: "patient-notice" }, words.end),
+    el("section", { class: "patient-picture", hidden: true }, el("h2", {}, told.length ? words.picture.title : words.picture.titleNone), el("p", {}, told.length ? `${words.picture.text} ${words.picture.letters}` : words.picture.text), stage),
+    section(words.means.title, el("ul", {}, (told.length ? words.means.some : words.means.none).map((text) => el("li", {}, text)))),
+    section(words.ask.title, words.ask.text.map((text) => el("p", {}, text)), el("p", {}, words.ask.lead), el("ul", {}, words.ask.questions.map((text) => el("li", {}, text)))),
+    el("p", { class: "patient-notice" }, words.end),
   );
   return picture(stage, api, params.job, told, result, strings);
 }
 
-const section = (title, ...content) => make("section", {}, make("h2", {}, title), ...content);
+const section = (title, ...content) => el("section", {}, el("h2", {}, title), ...content);
 
 /** What is told: the program's marks, or what is left and added once a person has finished checking them. */
 function marksOf(result, review) {
@@ -50,14 +51,14 @@ function marksOf(result, review) {
 
 function found(told, strings) {
   const words = strings.patientPage.found;
-  if (!told.length) return words.nothing.map((text) => make("p", {}, text));
+  if (!told.length) return words.nothing.map((text) => el("p", {}, text));
   const items = told.map((nodule, number) => {
     const size = { mm: Math.max(1, Math.round(nodule.diameter_mm)), thing: likeness(nodule.diameter_mm, words.likenesses) };
     const where = nodule.isAdded ? words.added : whereabouts(nodule, strings.places);
-    return make("li", {}, swatch(mark(number), noduleColor(number)), make("span", {}, `${where}. ${filledIn(words.size, size)}`));
+    return el("li", {}, swatch(mark(number), noduleColor(number)), el("span", {}, `${where}. ${filledIn(words.size, size)}`));
   });
   const count = told.length === 1 ? words.one : filledIn(words.several, { count: told.length });
-  return [make("p", {}, count), make("ol", { class: "patient-marks" }, items)];
+  return [el("p", {}, count), el("ol", { class: "patient-marks" }, items)];
 }
 
 /** The scene, where there is one; on paper a still picture of it stands in its place. */
@@ -77,7 +78,7 @@ async function picture(stage, api, job, told, result, strings) {
     stage.parentElement.hidden = true;
     return () => {};
   }
-  const still = make("img", { class: "patient-still", alt: strings.patientPage.picture.still });
+  const still = el("img", { class: "patient-still", alt: strings.patientPage.picture.still });
   stage.after(still);
   const onPaper = () => (still.src = viewer.picture());
   window.addEventListener("beforeprint", onPaper);

@@ -1,7 +1,8 @@
 // The current scan and an earlier one side by side, scrolled together by the comparison's registration; growth in a table
 // and drawn.
 
-import { cssColor, filledIn, make, sheet } from "../make.js";
+import { el } from "../dom.js";
+import { cssColor, filledIn, sheet } from "../sheet.js";
 import { createAxial } from "../prior/axial.js";
 import { daysBetween, growthCharts, growthTable, pairsOf, unmatched } from "../prior/growth.js";
 import { fromRows, invert, transform } from "../scene/matrix.js";
@@ -11,10 +12,10 @@ export async function mount(root, { api, strings, params, announce, keys }) {
   const words = strings.priorPage;
   keys?.([words.keyList]);
   const ground = await sheet(root, words.title, "charts.css", "prior.css");
-  const wait = make("p", { role: "status" }, words.loading);
+  const wait = el("p", { role: "status" }, words.loading);
   ground.append(wait);
   const stop = (text) => {
-    wait.replaceWith(make("p", { role: "alert" }, text));
+    wait.replaceWith(el("p", { role: "alert" }, text));
     return () => {};
   };
   let result, link;
@@ -24,19 +25,19 @@ export async function mount(root, { api, strings, params, announce, keys }) {
     return stop(problem.message);
   }
   if (!result.comparison) return stop(words.none);
-  const viewers = make("div", { class: "prior-viewers" });
+  const viewers = el("div", { class: "prior-viewers" });
   const pairs = pairsOf(result);
   const { comparison } = result;
   let jump = () => {};
   wait.replaceWith(
-    make("nav", { class: "sheet-links", "aria-label": strings.scene.links }, make("a", { href: `#/jobs/${params.job}` }, strings.scene.reading), make("a", { href: `#/jobs/${params.job}/3d` }, strings.scene.title)),
-    make("p", {}, `${daysBetween(comparison.days_between, words)} ${registration(comparison.registration, words)}`),
+    el("nav", { class: "sheet-links", "aria-label": strings.scene.links }, el("a", { href: `#/jobs/${params.job}` }, strings.scene.reading), el("a", { href: `#/jobs/${params.job}/3d` }, strings.scene.title)),
+    el("p", {}, `${daysBetween(comparison.days_between, words)} ${registration(comparison.registration, words)}`),
     viewers,
-    pairs.length ? growthTable(pairs, words.growth, strings.places, (place) => jump(place)) : make("p", {}, words.growth.noPairs),
-    make("div", { class: "chart-row" }, growthCharts(pairs, comparison.days_between, words.growth)),
-    make("h2", {}, words.growth.loneTitle),
+    pairs.length ? growthTable(pairs, words.growth, strings.places, (place) => jump(place)) : el("p", {}, words.growth.noPairs),
+    el("div", { class: "chart-row" }, growthCharts(pairs, comparison.days_between, words.growth)),
+    el("h2", {}, words.growth.loneTitle),
     unmatched(result, words.growth, strings.places),
-    make("p", { class: "sheet-soft" }, comparison.rule),
+    el("p", { class: "sheet-soft" }, comparison.rule),
   );
   try {
     link = await api.json(`v1/jobs/${params.job}/prior`);
@@ -48,7 +49,7 @@ export async function mount(root, { api, strings, params, announce, keys }) {
     jump = shown.jump;
     return shown.free;
   } catch (problem) {
-    viewers.append(make("p", { role: "alert" }, filledIn(words.noPictures, { why: problem.message })));
+    viewers.append(el("p", { role: "alert" }, filledIn(words.noPictures, { why: problem.message })));
     return () => {};
   }
 }
@@ -81,7 +82,7 @@ function sideBySide({ api, jobs, volumes, link, words, announce }) {
   const priorFromCurrent = link.current_to_prior_lps && fromRows(link.current_to_prior_lps);
   const currentFromPrior = priorFromCurrent && invert(priorFromCurrent);
   const canLink = Boolean(currentFromPrior);
-  const linked = make("input", { type: "checkbox", id: "prior-linked", checked: canLink, disabled: !canLink, change: () => linked.checked && follow(0) });
+  const linked = el("input", { type: "checkbox", id: "prior-linked", checked: canLink, disabled: !canLink, onChange: () => linked.checked && follow(0) });
   const viewers = volumes.map((volume, number) =>
     createAxial({ api, job: jobs[number], volume, title: words.scans[number], words, onScroll: () => linked.checked && follow(number) }),
   );
@@ -104,12 +105,12 @@ function sideBySide({ api, jobs, volumes, link, words, announce }) {
   }
 
   const windows = volumes[0].windows;
-  const choice = make("select", { id: "prior-window", change: () => viewers.forEach((viewer) => viewer.setWindow(windows[choice.value])) }, windows.map(({ name }, number) => make("option", { value: number }, words.windows[name] ?? name)));
-  const bar = make("div", { class: "prior-bar" }, make("label", { for: "prior-linked" }, linked, words.linked), make("label", { for: "prior-window" }, words.window), choice);
+  const choice = el("select", { id: "prior-window", onChange: () => viewers.forEach((viewer) => viewer.setWindow(windows[choice.value])) }, windows.map(({ name }, number) => el("option", { value: number }, words.windows[name] ?? name)));
+  const bar = el("div", { class: "prior-bar" }, el("label", { for: "prior-linked" }, linked, words.linked), el("label", { for: "prior-window" }, words.window), choice);
   if (canLink) follow(0);
   const held = canLink && typeof link.residual_mm === "number" ? filledIn(words.residual, { mm: link.residual_mm.toFixed(1) }) : canLink ? "" : words.notLinked;
   return {
-    elements: [bar, make("p", { class: "sheet-soft" }, held), ...viewers.map(({ element }) => element)],
+    elements: [bar, el("p", { class: "sheet-soft" }, held), ...viewers.map(({ element }) => element)],
     setRings: (rings) => rings.forEach((own, number) => viewers[number].setRings(own)),
     jump,
     free: () => viewers.forEach((viewer) => viewer.free()),

@@ -2,7 +2,8 @@
 
 import { readGlb, GlbError } from "../scene/glb.js";
 import { arOffers, startAr } from "../scene/ar.js";
-import { filledIn, make, sheet, swatch } from "../make.js";
+import { el } from "../dom.js";
+import { filledIn, sheet, swatch } from "../sheet.js";
 import { direction, whereabouts } from "../scene/words.js";
 import { createViewer } from "../scene/viewer.js";
 import { mark, noduleColor } from "../scene/parts.js";
@@ -11,13 +12,13 @@ export async function mount(root, { api, strings, params, announce, keys }) {
   const words = strings.scene;
   keys?.([words.keyList]);
   const ground = await sheet(root, words.title, "scene.css");
-  const wait = make("p", { role: "status" }, words.loading);
+  const wait = el("p", { role: "status" }, words.loading);
   ground.append(wait);
   let result, parts, fault;
   try {
     result = await api.json(`v1/jobs/${params.job}/result`);
   } catch (problem) {
-    wait.replaceWith(make("p", { role: "alert" }, problem.message));
+    wait.replaceWith(el("p", { role: "alert" }, problem.message));
     return () => {};
   }
   try {
@@ -25,11 +26,11 @@ export async function mount(root, { api, strings, params, announce, keys }) {
   } catch (problem) {
     fault = problem instanceof GlbError ? filledIn(words.unreadable, { why: problem.message }) : problem.message;
   }
-  const stage = make("div", { class: "scene-stage" });
-  const panel = make("div", { class: "scene-panel" });
+  const stage = el("div", { class: "scene-stage" });
+  const panel = el("div", { class: "scene-panel" });
   wait.replaceWith(
-    make("nav", { class: "sheet-links", "aria-label": words.links }, ...linksTo(params.job, words, result)),
-    make("div", { class: "scene-view" }, stage, panel),
+    el("nav", { class: "sheet-links", "aria-label": words.links }, ...linksTo(params.job, words, result)),
+    el("div", { class: "scene-view" }, stage, panel),
   );
   const chosen = new URLSearchParams(location.hash.split("?")[1] ?? "").get("nodule");
   const buttons = new Map();
@@ -43,17 +44,17 @@ export async function mount(root, { api, strings, params, announce, keys }) {
   const lungs = lungsOf(parts);
   panel.append(noduleList(result, lungs, { job: params.job, words, places: strings.places, buttons, choose }));
   if (viewer) {
-    stage.append(make("p", { class: "scene-hint" }, words.keys));
+    stage.append(el("p", { class: "scene-hint" }, words.keys));
     panel.append(controls(viewer, words));
     offerAr({ api, job: params.job, viewer, panel, stage, words });
     if (chosen) choose(chosen);
-  } else stage.append(make("p", { class: "scene-fault", role: "alert" }, fault ?? words.noWebgl));
+  } else stage.append(el("p", { class: "scene-fault", role: "alert" }, fault ?? words.noWebgl));
   return () => viewer?.free();
 }
 
 const linksTo = (job, words, result) =>
   [["", words.reading], ["/patient", words.patient], ...(result.comparison ? [["/prior", words.prior]] : [])].map(
-    ([end, text]) => make("a", { href: `#/jobs/${job}${end}` }, text),
+    ([end, text]) => el("a", { href: `#/jobs/${job}${end}` }, text),
   );
 
 /** The lungs' box in LPS mm, from the scene's metres; null without them. */
@@ -67,29 +68,30 @@ function lungsOf(parts) {
 
 function noduleList(result, lungs, { job, words, places, buttons, choose }) {
   const items = result.nodules.map((nodule, number) => {
-    const button = make(
+    const button = el(
       "button",
-      { type: "button", "aria-pressed": "false", click: () => choose(nodule.id) },
+      { type: "button", "aria-pressed": "false", onClick: () => choose(nodule.id) },
       swatch(mark(number), noduleColor(number)),
       filledIn(words.nodule, { mark: mark(number), id: nodule.id, diameter: nodule.diameter_mm.toFixed(1) }),
     );
     buttons.set(nodule.id, button);
     const away = direction(nodule.center_lps_mm, lungs, places);
     const where = filledIn(away ? words.where : words.whereOnly, { where: whereabouts(nodule, places), direction: away });
-    return make("li", {}, button, make("p", {}, where), make("a", { href: `#/jobs/${job}?nodule=${nodule.id}` }, filledIn(words.read, { id: nodule.id })));
+    return el("li", {}, button, el("p", {}, where), el("a", { href: `#/jobs/${job}?nodule=${nodule.id}` }, filledIn(words.read, { id: nodule.id })));
   });
   const count = filledIn(items.length === 1 ? words.countOne : words.count, { count: items.length });
-  return make(
+  return el(
     "section",
     { "aria-labelledby": "scene-nodules" },
-    make("h2", { id: "scene-nodules" }, words.nodules),
-    make("p", {}, items.length ? count : words.none),
-    make("ol", { class: "scene-nodules" }, items),
+    el("h2", { id: "scene-nodules" }, words.nodules),
+    el("p", {}, items.length ? count : words.none),
+    result.nodules.some(({ volume_mm3: volume }) => volume === null) && el("p", {}, words.noOutlines),
+    el("ol", { class: "scene-nodules" }, items),
   );
 }
 
 function controls(viewer, words) {
-  const cutSide = make("select", { id: "scene-cut-side", change: () => cut() }, ["front", "left", "head"].map((side) => make("option", { value: side }, words.cutFrom[side])));
+  const cutSide = el("select", { id: "scene-cut-side", onChange: () => cut() }, ["front", "left", "head"].map((side) => el("option", { value: side }, words.cutFrom[side])));
   const cutShare = slider("scene-cut", 0, () => cut());
   const cut = () => viewer.setCut(cutSide.value, cutShare.value / 100);
   const fade = slider("scene-fade", 50, () => viewer.setFade(fade.value / 100));
@@ -100,52 +102,52 @@ function controls(viewer, words) {
     [cutShare.value, fade.value, cutSide.value] = [0, 50, "front"];
     for (const { box } of toggles) box.checked = true;
   };
-  const views = ["front", "side", "top"].map((name) => make("button", { type: "button", click: () => viewer.look(name) }, words.views[name]));
-  return make(
+  const views = ["front", "side", "top"].map((name) => el("button", { type: "button", onClick: () => viewer.look(name) }, words.views[name]));
+  return el(
     "section",
     { "aria-labelledby": "scene-controls", class: "scene-controls" },
-    make("h2", { id: "scene-controls" }, words.controls),
-    make("div", { class: "scene-row", role: "group", "aria-label": words.viewsOf }, views, make("button", { type: "button", click: reset }, words.reset)),
-    make("label", { for: "scene-fade" }, words.fade),
+    el("h2", { id: "scene-controls" }, words.controls),
+    el("div", { class: "scene-row", role: "group", "aria-label": words.viewsOf }, views, el("button", { type: "button", onClick: reset }, words.reset)),
+    el("label", { for: "scene-fade" }, words.fade),
     fade,
-    make("label", { for: "scene-cut-side" }, words.cutSide),
+    el("label", { for: "scene-cut-side" }, words.cutSide),
     cutSide,
-    make("label", { for: "scene-cut" }, words.cut),
+    el("label", { for: "scene-cut" }, words.cut),
     cutShare,
-    make("fieldset", {}, make("legend", {}, words.parts), toggles.map(({ whole }) => whole)),
+    el("fieldset", {}, el("legend", {}, words.parts), toggles.map(({ whole }) => whole)),
   );
 }
 
-const slider = (id, value, input) => make("input", { id, type: "range", min: 0, max: 100, value, input });
+const slider = (id, value, input) => el("input", { id, type: "range", min: 0, max: 100, value, onInput: input });
 
 function toggle(viewer, name, words) {
   const names = viewer.known.filter(({ part, group }) => (name === "nodules" ? group === "nodule" : part.name === name)).map(({ part }) => part.name);
-  const box = make("input", { type: "checkbox", checked: true, change: () => viewer.show(names, box.checked) });
-  return { box, whole: make("label", { class: "scene-check" }, box, words.part[name] ?? name) };
+  const box = el("input", { type: "checkbox", checked: true, onChange: () => viewer.show(names, box.checked) });
+  return { box, whole: el("label", { class: "scene-check" }, box, words.part[name] ?? name) };
 }
 
 async function offerAr({ api, job, viewer, panel, stage, words }) {
   const offers = await arOffers(api, job);
   const ways = [];
   if (offers.webxr) ways.push(webxrControls(viewer, stage, words));
-  if (offers.sceneViewer) ways.push(make("a", { href: offers.sceneViewer }, words.ar.sceneViewer));
+  if (offers.sceneViewer) ways.push(el("a", { href: offers.sceneViewer }, words.ar.sceneViewer));
   if (offers.quickLook) {
-    const picture = make("img", { src: viewer.picture(), alt: words.ar.quickLook });
-    ways.push(make("a", { rel: "ar", href: offers.quickLook, class: "scene-quicklook" }, picture));
+    const picture = el("img", { src: viewer.picture(), alt: words.ar.quickLook });
+    ways.push(el("a", { rel: "ar", href: offers.quickLook, class: "scene-quicklook" }, picture));
   }
   if (!ways.length || !panel.isConnected) return;
   panel.append(
-    make("section", { "aria-labelledby": "scene-ar" }, make("h2", { id: "scene-ar" }, words.ar.title), make("p", {}, words.ar.hint), ways),
+    el("section", { "aria-labelledby": "scene-ar" }, el("h2", { id: "scene-ar" }, words.ar.title), el("p", {}, words.ar.hint), ways),
   );
 }
 
 function webxrControls(viewer, stage, words) {
   let factor = 1;
   let stop = null;
-  const fault = make("p", { role: "alert" });
-  const end = make("button", { type: "button", click: () => stop?.() }, words.ar.end);
-  const sizes = [1, 2].map((size) => make("button", { type: "button", click: () => (factor = size) }, words.ar.sizes[size]));
-  const overlay = make("div", { class: "scene-ar-overlay", hidden: true }, make("p", {}, words.ar.disclaimer), sizes, end);
+  const fault = el("p", { role: "alert" });
+  const end = el("button", { type: "button", onClick: () => stop?.() }, words.ar.end);
+  const sizes = [1, 2].map((size) => el("button", { type: "button", onClick: () => (factor = size) }, words.ar.sizes[size]));
+  const overlay = el("div", { class: "scene-ar-overlay", hidden: true }, el("p", {}, words.ar.disclaimer), sizes, end);
   overlay.addEventListener("beforexrselect", (event) => event.preventDefault()); // a button is no tap on the room
   stage.append(overlay);
   const onEnd = () => {
@@ -161,5 +163,5 @@ function webxrControls(viewer, stage, words) {
       fault.replaceChildren(filledIn(words.ar.failed, { why: error.message }));
     }
   };
-  return make("div", {}, make("button", { type: "button", class: "scene-ar", click: start }, words.ar.start), fault);
+  return el("div", {}, el("button", { type: "button", class: "scene-ar", onClick: start }, words.ar.start), fault);
 }
