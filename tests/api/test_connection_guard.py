@@ -46,8 +46,8 @@ def start(refused: list[str]) -> Iterator[Start]:
         def run(**changes: float) -> int:
             limits = ConnectionLimits(**{**vars(LIMITS), **changes})
             config = uvicorn.Config(
-                echo, port=0, http=guarded_protocol(limits, refused.append), lifespan="off", log_config=None, access_log=False,
-                timeout_keep_alive=1, h11_max_incomplete_event_size=4096,
+                echo, port=0, http=guarded_protocol(limits, refused.append), lifespan="off", log_config=None,
+                access_log=False, timeout_keep_alive=1, h11_max_incomplete_event_size=4096,
             )  # fmt: skip
             server = uvicorn.Server(config)
             thread = threading.Thread(target=server.run)
