@@ -22,9 +22,7 @@ def pair() -> PhantomPair:
 
 
 @pytest.fixture(scope="module")
-def compared(
-    workspace_service: str, pair: PhantomPair, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, str]:
+def compared(workspace_service: str, pair: PhantomPair, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Ids of the current and of the earlier job."""
     folder = tmp_path_factory.mktemp("pair")
     jobs = []
