@@ -15,9 +15,11 @@ MEASURE = np.array([0xE6, 0x9F, 0x00])
 
 
 @pytest.fixture
-def reading(page: Page, workspace_service: str, phantom_study: str) -> Page:
-    open_reading(page, workspace_service, phantom_study)
-    return page
+def reading(kept_tab: Page, workspace_service: str, phantom_study: str) -> Page:
+    kept_tab.emulate_media(media="screen")
+    kept_tab.goto("about:blank")
+    open_reading(kept_tab, workspace_service, phantom_study)
+    return kept_tab
 
 
 @pytest.fixture
