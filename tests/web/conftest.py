@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,16 @@ from app.phantom.dicom_headers import PhantomPatient
 from app.phantom.dicom_series import write_dicom_series
 from tests.web.chromium import MISSING, find, launch
 from tests.web.person import CANARY_FILE, CANARY_PATIENT, finished_job, service_settings
+
+_COSTLY = ("shipped_workspace", "guarded", "lesser", "workspace_service", "idle_service")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the same service goes to the same process, where pytest-xdist is told to heed groups."""
+    for item in items:
+        needed = getattr(item, "fixturenames", ())
+        if service := next((name for name in _COSTLY if name in needed), None):
+            item.add_marker(pytest.mark.xdist_group(service))
 
 
 @pytest.fixture(scope="session")
@@ -33,10 +44,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A fresh tab in a fresh profile.
+    """A fresh tab in a fresh profile, watched."""
+    with watched_tab(browser) as tab:
+        yield tab
 
-    The test fails for what its scripts throw, for what breaks the page's policy, and for what is asked of another host.
-    """
+
+@contextmanager
+def watched_tab(browser: Browser) -> Iterator[Page]:
+    """Fails for what its scripts throw, for what breaks the page's policy, and for what is asked of another host."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
     tab = context.new_page()
     wrong: list[str] = []
@@ -46,6 +61,13 @@ def page(browser: Browser) -> Iterator[Page]:
     yield tab
     context.close()
     assert wrong == []
+
+
+@pytest.fixture(scope="module")
+def kept_tab(browser: Browser) -> Iterator[Page]:
+    """One profile for tests that change nothing of what outlives a page: modules are not fetched anew by each."""
+    with watched_tab(browser) as tab:
+        yield tab
 
 
 def _is_own(url: str) -> bool:

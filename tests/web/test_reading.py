@@ -15,9 +15,11 @@ MEASURE = np.array([0xE6, 0x9F, 0x00])
 
 
 @pytest.fixture
-def reading(page: Page, workspace_service: str, phantom_study: str) -> Page:
-    open_reading(page, workspace_service, phantom_study)
-    return page
+def reading(kept_tab: Page, workspace_service: str, phantom_study: str) -> Page:
+    kept_tab.emulate_media(media="screen")
+    kept_tab.goto("about:blank")
+    open_reading(kept_tab, workspace_service, phantom_study)
+    return kept_tab
 
 
 @pytest.fixture
@@ -165,6 +167,7 @@ def test_a_slab_shows_the_maximum_and_inverting_turns_the_grey(reading: Page):
 
 
 def test_zoom_keeps_what_is_under_the_pointer_and_fit_brings_it_back(reading: Page):
+    press(reading, "m")  # outlines arrive when they do
     whole = picture(reading)
     reading.locator(".plane[data-plane=axial]").focus()
     press(reading, "+")

@@ -50,9 +50,10 @@ def dropped(browser: Browser, shipped_workspace: str, shared_data: Path) -> Iter
 
 
 @pytest.fixture
-def reading(page: Page, shipped_workspace: str, dropped: tuple[str, list[str]]) -> Page:
-    open_reading(page, shipped_workspace, dropped[0])
-    return page
+def reading(kept_tab: Page, shipped_workspace: str, dropped: tuple[str, list[str]]) -> Page:
+    kept_tab.goto("about:blank")
+    open_reading(kept_tab, shipped_workspace, dropped[0])
+    return kept_tab
 
 
 @pytest.fixture

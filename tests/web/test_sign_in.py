@@ -95,8 +95,9 @@ def test_a_key_opens_the_page_and_signing_out_closes_it(
     page.get_by_role("button", name="Sign out").click()
     page.get_by_role("dialog", name="Sign in").wait_for()
     assert page.locator(".finding").count() == 0, "what was seen is gone"
-    everything = "[{...localStorage}, {...sessionStorage}, location.href, document.cookie]"
-    kept = page.evaluate(f"() => JSON.stringify({everything})")
+    kept = page.evaluate(
+        "() => JSON.stringify([{...localStorage}, {...sessionStorage}, location.href, document.cookie])"
+    )
     assert guarded.reader not in kept
 
     stranger = new_page(page.context, address)

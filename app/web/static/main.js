@@ -26,7 +26,7 @@ let shown = 0;
 let viewKeys = [];
 
 const context = {
-  api: createApi(base, session.signIn),
+  api: createApi(base, session.signInOnce),
   strings,
   /** Kept while the page is open, and nowhere else. */
   memory: { reviewer: "" },

@@ -11,6 +11,7 @@ export function createSession(base, strings) {
   const words = strings.session;
   const api = createApi(base);
   let asking = null;
+  let declined = false;
   let changed = () => {};
 
   function ask() {
@@ -32,7 +33,8 @@ export function createSession(base, strings) {
         }
       });
       box.addEventListener("close", () => {
-        if (!signedIn) return reject(new Error(words.needed));
+        declined = !signedIn;
+        if (declined) return reject(new Error(words.needed));
         changed();
         resolve();
       });
@@ -40,9 +42,16 @@ export function createSession(base, strings) {
     });
   }
 
+  /** Ask once, however many requests were refused at the same time. */
+  const signIn = () => (asking ??= ask().finally(() => (asking = null)));
+  window.addEventListener("hashchange", () => {
+    declined = false;
+  });
+
   return {
-    /** Ask once, however many requests were refused at the same time. */
-    signIn: () => (asking ??= ask().finally(() => (asking = null))),
+    signIn,
+    /** For requests that were refused: whoever has closed the dialog is left alone until another view is opened. */
+    signInOnce: () => (declined ? Promise.reject(new Error(words.needed)) : signIn()),
     /** @returns {Promise<{access: string, authenticated: boolean, name?: string} | null>} null: there is no such thing */
     who: () => api.jsonOrNull("v1/session").catch(() => null),
     /** Nothing of what was seen stays in the page. */

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from app.inference.model_store import ModelFolder, list_models
 from tests.web.views.worlds import EXAMPLE
@@ -28,12 +29,16 @@ TABLE = (
 STORE = EXAMPLE.parents[3] / "model_store"
 
 
-@pytest.fixture
-def tab(page: Page, shell: str) -> Page:
+@pytest.fixture(scope="module")
+def tab(browser: Browser, shell: str) -> Iterator[Page]:
+    """One for all: each text replaces the one before."""
+    context = browser.new_context()
+    page = context.new_page()
     page.route("**/v1/**", lambda route: route.fulfill(status=404, json={"detail": "none"}))
     page.goto(f"{shell}/workspace/")
     page.wait_for_load_state("networkidle")
-    return page
+    yield page
+    context.close()
 
 
 def html(tab: Page, shell: str, text: str) -> str:

@@ -7,26 +7,17 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app.phantom.files import write_metaimage
-from tests.phantom_pairs import Motion, PhantomPair, phantom_pair
 from tests.web.person import finished_job, get, place_of
+from tests.web.views.prior_worlds import pair
 from tests.web.views.worlds import SHOTS
 
-SHIFT_MM = np.array([8.0, -6.0, 21.6])
-
 
 @pytest.fixture(scope="module")
-def pair() -> PhantomPair:
-    """The patient lies elsewhere on the table; one nodule grew."""
-    moved = Motion(SHIFT_MM, np.eye(3), np.zeros(3), np.zeros((0, 7)))
-    return phantom_pair(5, ((9.0, 13.0), (12.0, 12.0)), motion=moved)
-
-
-@pytest.fixture(scope="module")
-def compared(workspace_service: str, pair: PhantomPair, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+def compared(workspace_service: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Ids of the current and of the earlier job."""
     folder = tmp_path_factory.mktemp("pair")
     jobs = []
-    for name, volume in (("before", pair.prior), ("now", pair.current)):
+    for name, volume in (("before", pair().prior), ("now", pair().current)):
         write_metaimage(volume, folder / f"{name}.mha")
         prior = {"prior": jobs[0]} if jobs else {}
         jobs.append(finished_job(workspace_service, [folder / f"{name}.mha"], **prior))
@@ -42,21 +33,19 @@ def slices_of(page: Page) -> list[int]:
     return [int(one.get_attribute("data-shown") or -1) for one in page.locator(".prior-axial canvas").all()]
 
 
-def test_the_earlier_scan_lies_beside_and_follows(
-    page: Page, workspace_service: str, pair: PhantomPair, compared: tuple[str, str]
-):
+def test_the_earlier_scan_lies_beside_and_follows(page: Page, workspace_service: str, compared: tuple[str, str]):
     now, before = compared
     result = get(f"{workspace_service}/v1/jobs/{now}/result")
     matched = result["comparison"]["matched"]
     page.goto(f"{workspace_service}/workspace/#/jobs/{now}")
     page.get_by_role("link", name="Prior").click()
     slices_of(page)
-    where = pair.nodules[0].current_lps_mm
+    where = pair().nodules[0].current_lps_mm
     grown = min(result["nodules"], key=lambda one: float(np.linalg.norm(one["center_lps_mm"] - where)))
     page.get_by_role("button", name=grown["id"]).click()
     shown = slices_of(page)
     volumes = [get(f"{workspace_service}/v1/jobs/{job}/volume") for job in (now, before)]
-    places = (pair.nodules[0].current_lps_mm, pair.nodules[0].prior_lps_mm)
+    places = (pair().nodules[0].current_lps_mm, pair().nodules[0].prior_lps_mm)
     for slice_z, volume, place in zip(shown, volumes, places, strict=True):
         assert slice_z == pytest.approx(place_of(volume, "axial", place)[0], abs=2)
     assert shown[0] != shown[1], "the shift is seen"

@@ -5,7 +5,7 @@ import { el, svg } from "../dom.js";
 import { table } from "../sheet.js";
 
 export const [WIDTH, HEIGHT] = [560, 280];
-export const PLOT = { left: 62, right: WIDTH - 14, top: 14, bottom: HEIGHT - 46 };
+export const PLOT = { left: 74, right: WIDTH - 14, top: 14, bottom: HEIGHT - 46 };
 
 /** Okabe and Ito's colours that are seen on dark and on light, each with a hatch and a marker of its own. */
 export const COLORS = ["#0a84c6", "#d55e00", "#009e73", "#b0578d", "#a97400", "#7a828a"];

@@ -42,7 +42,11 @@ export function growthTable(pairs, words, places, jump) {
 /** A model without outlines measures no volume. */
 const whole = (value) => (value === null ? "–" : Math.round(value));
 
-const signed = (value, digits) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)}`;
+/** With its sign, but for what is none once it is rounded. */
+function signed(value, digits) {
+  const size = Math.abs(value).toFixed(digits);
+  return `${Number(size) === 0 ? "" : value > 0 ? "+" : "−"}${size}`;
+}
 
 function doubling({ doubling_time_days: days, doubling_time_interval_days: interval }, words) {
   if (days === null || days === undefined) return words.noDoubling;
