@@ -3,8 +3,7 @@
     python -m training compare-monai BUNDLE_DIR SCAN... [--model model_store/monai-retinanet/1.0.0]
 
 A SCAN is a folder of one DICOM series, or a zip of one; --phantoms adds three phantoms, straight, flipped and oblique.
-The bundle is imported into a folder of its own unless a stored
-model is named. Exits with 1 if a box is missing on either side.
+The bundle is imported into a folder of its own unless a stored model is named. Exits with 1 if boxes are not the same.
 """
 
 from __future__ import annotations

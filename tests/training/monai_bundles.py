@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from app.imaging.preprocessing import PreprocessingSpec, preprocess
 from app.phantom.chest import phantom_ct
 from training.monai_bundle import read_bundle
 from training.monai_network import build_network
 from training.practice_bundle import PracticeSpec, write_practice_bundle
+from training.torchvision_on_cpu import declare_operators, installed
 
 SPEC = PracticeSpec(
     spacing_xyz_mm=(3.0, 3.0, 4.0), window_xyz=(96, 96, 48), planes=(8, 8, 8, 8), pyramid_channels=8, steps=0, seed=3
@@ -40,3 +45,26 @@ def write_talkative_bundle(folder: Path) -> Path:
         state[f"{head}.bias"] = (state[f"{head}.bias"] - values.mean()) * factor + mean
     torch.save(state, path)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def needs_monai() -> Iterator[None]:
+    """Parity is measured against MONAI itself; its Orientationd needs nibabel."""
+    missing = [] if installed() else ["torchvision (sh requirements/install_torch.sh)"]
+    try:
+        import nibabel  # noqa: F401, PLC0415
+    except ModuleNotFoundError:
+        missing.append("nibabel")
+    if missing:
+        message = f"not installed: {', '.join(missing)}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    import torch  # noqa: PLC0415
+
+    declare_operators()
+    before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.use_deterministic_algorithms(before[0])
+    torch.set_num_threads(before[1])
