@@ -47,7 +47,8 @@ def start(refused: list[str]) -> Iterator[Start]:
             limits = ConnectionLimits(**{**vars(LIMITS), **changes})
             config = uvicorn.Config(
                 echo, port=0, http=guarded_protocol(limits, refused.append), lifespan="off", log_config=None,
-                access_log=False, timeout_keep_alive=1, h11_max_incomplete_event_size=4096,
+                access_log=False,
+                timeout_keep_alive=1, h11_max_incomplete_event_size=4096,
             )  # fmt: skip
             server = uvicorn.Server(config)
             thread = threading.Thread(target=server.run)
@@ -186,7 +187,7 @@ def test_a_client_that_takes_nothing_in_is_let_go(start: Start, refused: list[st
             time.sleep(0.05)
         else:
             raise AssertionError("still connected")
-    assert refused == ["answer_not_taken"]
+    assert "answer_not_taken" in refused
 
 
 def test_a_client_that_reads_slowly_gets_everything(start: Start) -> None:

@@ -94,7 +94,7 @@ def inputs(place: Site, folder: Path) -> tuple[list[Row], int, int]:
                 [f"{result.case.id}: {fault}" for result in results for fault in result.faults],
             )
         )
-        print(f"row {row}", file=sys.stderr, flush=True)
+        told(rows[-1])
     return rows, len(jobs), sum(not succeeded(place, job) for job in jobs)
 
 
@@ -126,9 +126,15 @@ def tested(fault: Fault) -> Row:
         )  # fmt: skip
         seconds = time.monotonic() - began
         cases = list(ET.parse(found).getroot().iter("testcase"))
-    print(f"row {fault.row}", file=sys.stderr, flush=True)
     wrong = [case.get("name", "") for case in cases if len(case) and any(part.tag != "system-out" for part in case)]
-    return Row(fault.row, fault.name, len(cases), len(cases) - len(wrong), None, seconds, wrong)
+    row = Row(fault.row, fault.name, len(cases), len(cases) - len(wrong), None, seconds, wrong)
+    told(row)
+    return row
+
+
+def told(row: Row) -> None:
+    """While it runs: a run takes minutes, and what is wrong is to be seen at once."""
+    print(f"row {row.row}: {row.right} of {row.inputs}", *row.faults, sep="\n  ", file=sys.stderr, flush=True)
 
 
 def table(rows: list[Row]) -> str:
