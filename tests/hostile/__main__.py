@@ -27,7 +27,7 @@ from tests.hostile.cases import HOSTILE
 from tests.hostile.faults import FAULTS, Fault
 from tests.hostile.series_files import good_nifti
 from tests.hostile.site import LIMITS, ROOT, Site, site
-from tests.hostile.trying import most_children_mib, most_own_mib, settings_of, tried
+from tests.hostile.trying import most_children_mib, most_own_mib, settings_of, tried, used_once
 from tests.hostile.wording import ROW_NAMES
 from tests.tiny_model import write_tiny_model
 
@@ -77,7 +77,7 @@ def main() -> None:
 def inputs(place: Site, folder: Path) -> tuple[list[Row], int, int]:
     """The rows that are inputs; then the number of good jobs in between, and of those that were lost."""
     process, rows, jobs = place.serve(), [], []
-    place.post("/v1/predict", good_nifti(folder / "first"))
+    used_once(place, folder / "first")
     for row, cases in groupby(HOSTILE, key=lambda case: case.row):
         results = [tried(case, place, process.pid, folder / "files") for case in cases]
         assert process.poll() is None, place.log.read_text()[-3000:]

@@ -12,6 +12,7 @@ import requests
 
 from app.settings import Settings
 from tests.hostile.cases import PROTOCOL, Case
+from tests.hostile.routes import finished_job
 from tests.hostile.series_files import good_nifti
 from tests.hostile.site import SECRETS, Answer, Site, Watch
 from tests.hostile.worlds import MIB
@@ -82,6 +83,12 @@ def good_one_fails(site: Site, folder: Path) -> str:
     answer = site.post("/v1/predict", good_nifti(folder))
     shutil.rmtree(folder, ignore_errors=True)
     return "" if answer.told == (200, "") else f"a good scan was then answered {answer.told}"
+
+
+def used_once(site: Site, folder: Path) -> None:
+    """What is loaded when it is needed first is no cost of a hostile input."""
+    assert not good_one_fails(site, folder)
+    requests.get(f"{site.url}/v1/jobs/{finished_job(site)}/results/sr", timeout=120).raise_for_status()
 
 
 def _is_refusal(answer: Answer, form: str) -> bool:
