@@ -65,10 +65,9 @@ def main() -> None:
         f"{most_children_mib(settings):.0f} of decoding processes), worst time "
         f"{max(row.seconds for row in rows if row.mib is not None):.1f} s; good jobs between them {jobs}, lost {lost}."
     )
+    if faults := [f"row {row.row}: {fault}" for row in rows for fault in row.faults]:
+        text += f"\n\nNot as expected: {'; '.join(faults)}."
     print(text)
-    for row in rows:
-        for fault in row.faults:
-            print(f"row {row.row}: {fault}", file=sys.stderr)
     if asked.docs:
         write_into(asked.docs, text)
     sys.exit(1 if lost or any(row.right < row.inputs for row in rows) else 0)
