@@ -33,7 +33,7 @@ def test_nothing_crashes_it(name: str, tmp_path: Path) -> None:
 
 def test_the_fuzzer_guided_by_coverage_runs_here(tmp_path: Path) -> None:
     pytest.importorskip("atheris", reason="atheris is there for Linux only")
-    told = fuzz("manifest", 2.5, tmp_path)
+    told = fuzz("manifest", 10.0, tmp_path)
     assert told["crashes"] == []
     assert told["executions"] > 0
     assert "| manifest |" in report(tmp_path)
