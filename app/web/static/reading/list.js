@@ -32,7 +32,8 @@ export function createList(words, { api, job, result, onChoose, onThreshold, onS
     slider.setAttribute("aria-valuetext", words.percent(threshold));
     reset.hidden = Math.abs(threshold - inForce) < 1e-6;
     const point = measuredAt((candidates?.curve ?? []).filter((one) => one.sensitivity !== null), threshold);
-    meaning.textContent = point ? words.measured(point, candidates.measured_on) : words.unmeasured;
+    const said = point ? words.measured(point, candidates.measured_on) : words.unmeasured;
+    meaning.textContent = candidates ? said : ""; // not before it is known
   }
 
   function item(finding, isSelected) {
