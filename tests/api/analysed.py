@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from app.api.job_work import order_analysis, priors_of, rendered
@@ -70,13 +71,17 @@ def analysed_world(folder: Path, tiny_model_store: Path, **changes: Any) -> Iter
     queue = HandQueue()
     app = create_app(settings, load=lambda _: shelved(model), make_queue=lambda _: queue)
     with TestClient(app) as client:
-        jobs = app.state.desk.jobs
-        runner = Runner(
-            ledger=jobs.ledger, intake=jobs.intake, store=jobs.store, worker_id="w", turn=nullcontext, timeout_s=60.0,
-            analyse=order_analysis(settings, app.state.service.models.registry, folder, analyse, priors_of(jobs)),
-            render=rendered, observe=lambda *_: None, trace=lambda _: nullcontext(),
-        )  # fmt: skip
-        yield World(client, jobs, runner, queue, uploads)
+        yield World(client, app.state.desk.jobs, hand_runner(app, folder), queue, uploads)
+
+
+def hand_runner(app: FastAPI, scratch: Path) -> Runner:
+    """The worker of an application that has started: works on the ticket that it is handed, with the real analysis."""
+    service, jobs = app.state.service, app.state.desk.jobs
+    return Runner(
+        ledger=jobs.ledger, intake=jobs.intake, store=jobs.store, worker_id="w", turn=nullcontext, timeout_s=300.0,
+        analyse=order_analysis(service.settings, service.models.registry, scratch, analyse, priors_of(jobs)),
+        render=rendered, observe=lambda *_: None,
+    )  # fmt: skip
 
 
 def reading_phantom(seed: int = 3, diameters_mm: tuple[float, ...] = (9.0, 12.0, 15.0), **changes: Any) -> PhantomCt:

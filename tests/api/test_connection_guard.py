@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-import uvicorn
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.connection_guard import ConnectionLimits, guarded_protocol
+from tests.served import served
 
 LIMITS = ConnectionLimits(
     header_timeout_s=0.2, header_bytes=4096, send_timeout_s=0.2, headers=10, connections=3, connections_per_address=0
@@ -45,19 +44,8 @@ def start(refused: list[str]) -> Iterator[Start]:
 
         def run(**changes: float) -> int:
             limits = ConnectionLimits(**{**vars(LIMITS), **changes})
-            config = uvicorn.Config(
-                echo, port=0, http=guarded_protocol(limits, refused.append), lifespan="off", log_config=None,
-                access_log=False,
-                timeout_keep_alive=1, h11_max_incomplete_event_size=4096,
-            )  # fmt: skip
-            server = uvicorn.Server(config)
-            thread = threading.Thread(target=server.run)
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(setattr, server, "should_exit", True)
-            while not server.started:
-                time.sleep(0.005)
-            return int(server.servers[0].sockets[0].getsockname()[1])
+            config = {"lifespan": "off", "timeout_keep_alive": 1, "h11_max_incomplete_event_size": 4096}
+            return stack.enter_context(served(echo, http=guarded_protocol(limits, refused.append), **config))
 
         yield run
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,9 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.api.explanation_schemas import NoduleExplanation
-from app.api.job_work import order_analysis, priors_of, rendered
 from app.api.problems import MEDIA_TYPE
 from app.inference.model_store import load_model
 from app.inference.network import SessionOptions
-from app.inference.pipeline import analyse
 from app.jobs.installation import Jobs
 from app.jobs.runner import Runner
 from app.jobs.tables import audit
@@ -29,6 +26,7 @@ from app.main import create_app
 from app.phantom.chest import phantom_ct
 from app.phantom.nodules import NoduleSpec
 from app.settings import Settings
+from tests.api.analysed import hand_runner
 from tests.api.standins import shelved
 from tests.jobs.installations import HandQueue
 
@@ -64,13 +62,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_model_store: Path) -> I
     queue = HandQueue()
     app = create_app(settings, load=lambda _: shelved(model), make_queue=lambda _: queue)
     with TestClient(app) as client:
-        jobs = app.state.desk.jobs
-        runner = Runner(
-            ledger=jobs.ledger, intake=jobs.intake, store=jobs.store, worker_id="w", turn=nullcontext, timeout_s=60.0,
-            analyse=order_analysis(settings, app.state.service.models.registry, folder, analyse, priors_of(jobs)),
-            render=rendered,
-            observe=lambda *_: None, trace=lambda _: nullcontext(),
-        )  # fmt: skip
+        jobs, runner = app.state.desk.jobs, hand_runner(app, folder)
         yield World(client, jobs, runner, queue, metaimage(phantom.volume, folder / "scan.mha"))
 
 

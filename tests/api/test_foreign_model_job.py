@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,17 +11,16 @@ import pytest
 import SimpleITK
 from starlette.testclient import TestClient
 
-from app.api.job_work import order_analysis, priors_of, rendered
 from app.inference.model_store import load_model
 from app.inference.network import SessionOptions
-from app.inference.pipeline import NO_MALIGNANCY, analyse
-from app.jobs.runner import Runner
+from app.inference.pipeline import NO_MALIGNANCY
 from app.main import create_app
 from app.phantom.chest import phantom_ct
 from app.phantom.nodules import NoduleSpec
 from app.reporting.codes import PROBABILITY_OF_CANCER, quantities
 from app.reporting.summary_page import figures
 from app.settings import Settings
+from tests.api.analysed import hand_runner
 from tests.api.standins import make_nodule, shelved
 from tests.foreign_networks import BLOCK_ENTRY, block_network, write_foreign_model
 from tests.jobs.installations import HandQueue
@@ -39,12 +37,7 @@ def test_every_form_of_the_answer_leaves_out_what_was_not_judged(tmp_path: Path)
     image.SetSpacing([2.5, 2.5, 3.0])
     SimpleITK.WriteImage(image, str(tmp_path / "scan.mha"))
     with TestClient(app) as client:
-        jobs = app.state.desk.jobs
-        runner = Runner(
-            ledger=jobs.ledger, intake=jobs.intake, store=jobs.store, worker_id="w", turn=nullcontext, timeout_s=60.0,
-            analyse=order_analysis(settings, app.state.service.models.registry, tmp_path, analyse, priors_of(jobs)),
-            render=rendered, observe=lambda *_: None,
-        )  # fmt: skip
+        runner = hand_runner(app, tmp_path)
         job = client.post("/v1/jobs", files=[("files", ("scan.mha", (tmp_path / "scan.mha").read_bytes()))]).json()
         runner(queue.tickets.pop(0))
         path = f"/v1/jobs/{job['id']}"

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from starlette.testclient import TestClient
 
 from app.inference.model_store import load_model
@@ -23,6 +20,7 @@ from app.settings import Settings
 from tests.api.standins import Recorder
 from tests.foreign_networks import BLOCK_ENTRY, block_network, write_foreign_model
 from tests.jobs.installations import HandQueue
+from tests.served import served
 from tests.tiny_model import write_tiny_model
 
 DETECTOR, CHARACTERISER = "/v2/models/tiny-detector", "/v2/models/tiny-characteriser"
@@ -61,15 +59,8 @@ def client(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Te
 def address(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real server: Triton's client speaks HTTP over a socket of its own."""
     app = application(store, tmp_path_factory.mktemp("data"))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    deadline = time.monotonic() + 60
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with served(app) as port:
+        yield f"127.0.0.1:{port}"
 
 
 def crops(count: int = 3) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ from socket import create_connection
 
 import numpy as np
 import pytest
-import uvicorn
 
 from app.api.schemas import AnalysisResult
 from app.main import create_app
@@ -23,6 +21,7 @@ from app.phantom.chest import PhantomCt, phantom_ct
 from app.phantom.dicom_series import write_dicom_series
 from app.settings import Settings
 from tests.api.standins import left_in
+from tests.served import served
 
 
 @pytest.fixture(scope="module")
@@ -59,18 +58,8 @@ def port(request: pytest.FixtureRequest, tiny_model_store: Path, uploads: Path) 
         min_upload_bytes_per_s=1e6,
         max_request_bytes=64 << 20,
     )
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(settings), port=0, http=request.param, log_config=None, access_log=False)
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started and thread.is_alive():
-            thread.join(0.01)
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join()
+    with served(create_app(settings), http=request.param) as listening:
+        yield listening
 
 
 def test_a_zip_sent_with_curl_comes_back_as_a_result(port: int, scan_zip: Path, uploads: Path) -> None:

@@ -6,34 +6,41 @@ import os
 import re
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-import uvicorn
+from fastapi import FastAPI
 
-from app.api.job_work import order_analysis, priors_of, rendered
 from app.imaging.inputs import InputFile
-from app.inference.model_store import load_model
+from app.inference.model_store import LoadedModel, load_model
 from app.inference.network import SessionOptions
-from app.inference.pipeline import FAINT_PROBABILITY, MOST_FAINT, analyse
+from app.inference.pipeline import FAINT_PROBABILITY, MOST_FAINT
 from app.jobs.intake import Request
 from app.jobs.records import Order
-from app.jobs.runner import Runner
 from app.main import create_app
 from app.settings import Settings
-from tests.api.analysed import reading_scan
+from tests.api.analysed import hand_runner, reading_scan
 from tests.api.standins import shelved
 from tests.jobs.installations import WHO, HandQueue
+from tests.served import served
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs/workspace-api.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"<!-- run: (?P<how>\w+)[^\n]*-->\n```\w+\n(?P<text>.*?)```", re.DOTALL)
 RUN = {"shell": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
 EXPECTED = {"shell": ("'left': 'R'", "x-slab-shape: 4,140,140"), "python": ("revision 1", "bytes of application/dicom")}
+
+
+def answered_job(app: FastAPI, queue: HandQueue, model: LoadedModel, folder: Path) -> str:
+    jobs = app.state.desk.jobs
+    received = jobs.store.incoming / "upload"
+    received.mkdir()
+    (received / "000000").write_bytes(reading_scan())
+    order = Order(model="tiny:1.0.0", model_sha256=model.identity.sha256, operating_point="balanced")
+    job: str = jobs.intake.accept(received, [InputFile(received / "000000", "scan.zip")], Request(order, WHO, None))
+    hand_runner(app, folder)(queue.tickets.pop())
+    return job
 
 
 @pytest.fixture(scope="module")
@@ -44,27 +51,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, tiny_model_store: Path) ->
     settings = Settings(data_dir=folder / "data", temp_dir=folder, min_free_disk_bytes=0, threads=1)
     queue = HandQueue()
     app = create_app(settings, load=lambda _: shelved(model), make_queue=lambda _: queue)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    deadline = time.monotonic() + 60
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    jobs = app.state.desk.jobs
-    received = jobs.store.incoming / "upload"
-    received.mkdir()
-    (received / "000000").write_bytes(reading_scan())
-    order = Order(model="tiny:1.0.0", model_sha256=model.identity.sha256, operating_point="balanced")
-    job = jobs.intake.accept(received, [InputFile(received / "000000", "scan.zip")], Request(order, WHO, None))
-    runner = Runner(
-        ledger=jobs.ledger, intake=jobs.intake, store=jobs.store, worker_id="w", turn=nullcontext, timeout_s=60.0,
-        analyse=order_analysis(settings, app.state.service.models.registry, folder, analyse, priors_of(jobs)),
-        render=rendered, observe=lambda *_: None,
-    )  # fmt: skip
-    runner(queue.tickets.pop())
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", job
-    server.should_exit = True
-    thread.join()
+    with served(app) as port:
+        yield f"http://127.0.0.1:{port}", answered_job(app, queue, model, folder)
 
 
 @pytest.mark.parametrize("how", RUN)

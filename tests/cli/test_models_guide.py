@@ -6,19 +6,17 @@ import os
 import re
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from pydantic import TypeAdapter
 
 from app.inference.manifest import AnyCharacteriser
 from app.main import create_app
 from app.settings import Settings
 from tests.jobs.installations import HandQueue
+from tests.served import served
 from tests.tiny_model import write_tiny_model
 from tests.training.luna16_phantoms import PHANTOMS, write_luna16
 
@@ -42,15 +40,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(world: Path) -> Iterator[str]:
     settings = Settings(model_store=world / "store", data_dir=world / "data", device="cpu", threads=1)
     app = create_app(settings, make_queue=lambda _database: HandQueue())
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    deadline = time.monotonic() + 60
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with served(app) as port:
+        yield f"127.0.0.1:{port}"
 
 
 def test_the_examples_run(world: Path, address: str) -> None:

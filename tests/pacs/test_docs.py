@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import threading
-import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from app.imaging.confidentiality_profile import BASIC_PROFILE, METHOD_CODES, Action
 from app.imaging.transfer_syntax import TRANSFER_SYNTAXES
@@ -25,6 +22,7 @@ from tests.api.standins import Recorder, make_model, shelved
 from tests.jobs.installations import HandQueue
 from tests.pacs.orthanc import program
 from tests.pacs.pacs_worlds import write_series
+from tests.served import served
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs/pacs.md").read_text(encoding="utf-8")
@@ -43,15 +41,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     app = create_app(
         settings, load=lambda _settings: shelved(make_model()), run=Recorder(), make_queue=lambda _database: HandQueue()
     )
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    deadline = time.monotonic() + 60
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with served(app) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("how", [*RUN, "csharp"])

@@ -7,17 +7,16 @@ a Warning for anything else; a final state only with what PS3.4 CC.2.5 asks of i
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI, Request, Response
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
+
+from tests.served import served
 
 JSON = "application/dicom+json"
 STATE, TRANSACTION, PROGRESS, PERFORMED = "00741000", "00081195", "00741002", "00741216"
@@ -177,15 +176,6 @@ def as_json(found: list[dict[str, Any]]) -> Response:
 def running_ups() -> Iterator[UpsServer]:
     """On a free port of loopback."""
     made = UpsServer()
-    server = uvicorn.Server(uvicorn.Config(app_of(made), port=0, log_config=None, access_log=False, lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    deadline = time.monotonic() + 60
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    made.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    try:
+    with served(app_of(made), lifespan="off") as port:
+        made.url = f"http://127.0.0.1:{port}"
         yield made
-    finally:
-        server.should_exit = True
-        thread.join()

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import pydicom
 import pytest
 from starlette.testclient import TestClient
 
-from app.api.job_work import order_analysis, priors_of, rendered
 from app.imaging.preprocessing import preprocess
 from app.imaging.reading import read_ct
 from app.inference.detection import detect
@@ -26,11 +25,11 @@ from app.inference.model_store import LoadedModel, load_model, verify_model, war
 from app.inference.network import SessionOptions
 from app.inference.pipeline import AnalysisOptions, analyse
 from app.inference.windows import shrunk
-from app.jobs.runner import Runner
 from app.main import create_app
 from app.phantom.chest import phantom_ct
 from app.phantom.dicom_series import write_dicom_series
 from app.settings import Settings
+from tests.api.analysed import hand_runner
 from tests.jobs.installations import HandQueue
 from tests.training.monai_bundles import needs_monai, write_talkative_bundle
 from training.compare_monai import DIRECTIONS_LPS_ZYX, agreement, table, unpacked
@@ -128,12 +127,7 @@ def served(store: Path, models: tuple[str, ...], folder: Path) -> Iterator[tuple
     queue = HandQueue()
     app = create_app(settings, make_queue=lambda _: queue)
     with TestClient(app) as client:
-        jobs = app.state.desk.jobs
-        runner = Runner(
-            ledger=jobs.ledger, intake=jobs.intake, store=jobs.store, worker_id="w", turn=nullcontext, timeout_s=300.0,
-            analyse=order_analysis(settings, app.state.service.models.registry, folder, analyse, priors_of(jobs)),
-            render=rendered, observe=lambda *_: None,
-        )  # fmt: skip
+        runner = hand_runner(app, folder)
 
         def work(files: Any, fields: dict[str, str]) -> str:
             job = client.post("/v1/jobs", files=files, data=fields).json()
