@@ -40,17 +40,26 @@ from training.splits import SplitError
 from training.train import train
 
 _OF_OTHERS = {
-    "import-monai": import_monai.main,
-    "compare-monai": compare_monai.main,
-    "practice-monai": practice_bundle.main,
+    "import-monai": import_monai,
+    "compare-monai": compare_monai,
+    "practice-monai": practice_bundle,
 }
+"""Commands without an experiment's configuration."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run one command; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] and arguments[0] in _OF_OTHERS:
-        return _OF_OTHERS[arguments[0]](arguments[1:])
+        command = _OF_OTHERS[arguments[0]]
+        parser = argparse.ArgumentParser(
+            prog=f"python -m training {arguments[0]}",
+            description=command.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(parser)
+        status: int = command.run(parser.parse_args(arguments[1:]))
+        return status
     if arguments[:1] == ["evaluate"] and any(word.startswith("--submission") for word in arguments):
         parser = argparse.ArgumentParser(prog="python -m training evaluate")
         submission.add_submission_arguments(parser)

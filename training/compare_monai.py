@@ -261,18 +261,3 @@ def _print_memory(model: Path, scan: Path, max_voxels: Sequence[int]) -> None:
             memory = analysis_memory_mib(model, series, bound)
             told = "memory not told by this system" if memory is None else f"{memory:.0f} MiB at most"
             sys.stdout.write(f"{scan.stem} in windows of {window} voxels (z, y, x): {told}\n")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """As `python -m training compare-monai`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training compare-monai",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    return run(parser.parse_args(arguments))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import warnings
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-import onnx
-import onnxruntime
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from app.inference.manifest import (
     CharacteriserEntry,
@@ -30,6 +25,7 @@ from training.config import TrainingConfig
 from training.decisions import Decisions, read_decisions
 from training.detector import DecodedDetector, Detector
 from training.model_card import model_card
+from training.onnx_files import parity, write_onnx
 from training.served import ServedCharacteriser
 from training.starting_point import RECORD
 from training.train import fold_folder
@@ -50,7 +46,6 @@ WHOLE_LUNA16_DATA = (
     "LIDC-IDRI readers' outlines and ratings of nodules in these scans",
 )
 DATA_LICENCE = "LIDC-IDRI: CC BY 3.0 (The Cancer Imaging Archive); LUNA16: CC BY 4.0"
-PARITY_TOLERANCE = 1e-3
 
 
 def load_characteriser(config: TrainingConfig, fold: int) -> Characteriser:
@@ -78,8 +73,8 @@ def export_model(config: TrainingConfig, fold: int, folder: Path, decisions: Dec
 
     Raises
     ------
-    RuntimeError
-        If ONNX Runtime and torch differ by more than `PARITY_TOLERANCE`.
+    ParityError
+        If ONNX Runtime and torch differ.
     """
     folder.mkdir(parents=True, exist_ok=True)
     detector = DecodedDetector(
@@ -132,58 +127,19 @@ def export_model(config: TrainingConfig, fold: int, folder: Path, decisions: Dec
 def _export_detector(network: DecodedDetector, path: Path, config: TrainingConfig) -> Parity:
     multiple = config.preprocessing.shape_multiple
     sizes = {axis: multiple * torch.export.Dim(name) for axis, name in ((2, "z"), (3, "y"), (4, "x"))}
-    _export(network, path, torch.rand(1, 1, 96, 112, 128), "volume", ["boxes", "scores"], sizes)
+    write_onnx(network, path, torch.rand(1, 1, 96, 112, 128), "volume", ["boxes", "scores"], sizes)
     generator = torch.Generator().manual_seed(config.seed)
     smooth = nn.functional.avg_pool3d(torch.rand(1, 1, 82, 98, 114, generator=generator), 3, 1)
-    return _parity(network, path, {"volume": smooth})
+    return parity(network, path, "volume", smooth)
 
 
 def _export_characteriser(network: ServedCharacteriser, path: Path, config: TrainingConfig) -> Parity:
     size = config.crop.size_px
     outputs = ["nodule_probability", "malignancy_probability", "attributes", "mask_probability"]
     sizes = {0: torch.export.Dim("n"), 1: torch.export.Dim("s")}
-    _export(network, path, torch.rand(3, 2, size, size), "crops", outputs, sizes)
+    write_onnx(network, path, torch.rand(3, 2, size, size), "crops", outputs, sizes)
     generator = torch.Generator().manual_seed(config.seed)
-    return _parity(network, path, {"crops": torch.rand(7, 3, size, size, generator=generator)})
-
-
-def _export(
-    network: nn.Module, path: Path, example: Tensor, name: str, outputs: list[str], sizes: Mapping[int, object]
-) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations; what it made is checked by parity
-        torch.onnx.export(
-            network,
-            (example,),
-            str(path),
-            dynamo=True,
-            input_names=[name],
-            output_names=outputs,
-            dynamic_shapes=(dict(sizes),),
-            external_data=False,
-            verbose=False,
-        )
-
-
-def _parity(network: nn.Module, path: Path, inputs: dict[str, Tensor]) -> Parity:
-    """Largest difference over all outputs. Detector rows are compared as far as their scores tell them apart."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found = session.run(None, {name: value.numpy() for name, value in inputs.items()})
-    with torch.no_grad():
-        expected = [output.numpy() for output in network(*inputs.values())]
-    if isinstance(network, DecodedDetector):
-        distinct = int(np.argmax(np.append(-np.diff(expected[1][0]) < 1e-6, [True])))
-        found, expected = ([boxes[:, :distinct], scores] for boxes, scores in (found, expected))
-    difference = max((float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True) if a.size), default=0.0)
-    if difference > PARITY_TOLERANCE:
-        raise RuntimeError(f"{path.name}: ONNX Runtime differs from torch by {difference:.2g}")
-    opset = next(entry.version for entry in onnx.load(path, load_external_data=False).opset_import if not entry.domain)
-    return Parity(
-        max_abs_difference=difference,
-        opset=opset,
-        torch_version=torch.__version__,
-        onnxruntime_version=onnxruntime.__version__,
-    )
+    return parity(network, path, "crops", torch.rand(7, 3, size, size, generator=generator))
 
 
 def export(config: TrainingConfig, *, fold: int, store: Path) -> Path:

@@ -34,6 +34,7 @@ from app.inference.manifest import (
 from app.phantom.reference import reference_digest
 from training.monai_bundle import Bundle, read_bundle
 from training.monai_config import BundleError
+from training.onnx_files import ParityError
 
 _GRAPH = "detector.onnx"
 _ONE_GRAPH_MULTIPLE, _ONE_GRAPH_HALO = 16, 64
@@ -124,7 +125,7 @@ def _spec(bundle: Bundle, *, one_graph: bool, lung_box: bool) -> PreprocessingSp
 
 
 def _detector(bundle: Bundle, folder: Path, *, one_graph: bool, within_lungs: bool) -> DetectorEntry | RetinaNetEntry:
-    from training.monai_export import export_network, parity  # noqa: PLC0415 - torch, once the bundle is understood
+    from training.monai_export import bundle_parity, export_network  # noqa: PLC0415 - torch, once the bundle is understood
     from training.monai_network import (  # noqa: PLC0415
         MAX_LOG_SIZE,
         DecodedRetinaNet,
@@ -152,7 +153,7 @@ def _detector(bundle: Bundle, folder: Path, *, one_graph: bool, within_lungs: bo
     shared = {
         "file": _GRAPH,
         "sha256": hashlib.sha256((folder / _GRAPH).read_bytes()).hexdigest(),
-        "parity": parity(served, folder / _GRAPH, multiple),
+        "parity": bundle_parity(served, folder / _GRAPH, multiple),
         "score_threshold": selection.score_thresh,
         "nms_iou": selection.nms_thresh,
         "max_candidates": selection.detections_per_img,
@@ -301,7 +302,7 @@ def run(options: argparse.Namespace) -> int:
             detector_weight=options.detector_weight,
             operating_point=options.operating_point,
         )
-    except (BundleError, ModelError) as error:
+    except (BundleError, ModelError, ParityError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         sys.stderr.write(f"{error}\n")
         return 2
@@ -311,18 +312,3 @@ def run(options: argparse.Namespace) -> int:
         f"{folder}: {manifest.detector.kind}, torch and ONNX Runtime differ by {parity.max_abs_difference:.1e}\n"
     )
     return 0
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """As `python -m training import-monai`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training import-monai",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    return run(parser.parse_args(arguments))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

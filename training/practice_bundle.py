@@ -242,15 +242,13 @@ def example_of(phantom: PhantomCt, spec: PracticeSpec) -> dict[str, Any]:
     return {"image": values, "box": boxes, "label": np.zeros(len(boxes), np.int64)}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Train a small bundle from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of `python -m training practice-monai`."""
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--steps", type=int, default=PracticeSpec.steps)
-    options = parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train a small bundle; gives the exit status."""
     write_practice_bundle(options.bundle, PracticeSpec(steps=options.steps))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

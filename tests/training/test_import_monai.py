@@ -32,9 +32,9 @@ from app.settings import Settings
 from tests.api.analysed import hand_runner
 from tests.jobs.installations import HandQueue
 from tests.training.monai_bundles import needs_monai, write_talkative_bundle
+from training.__main__ import main as training_command
 from training.compare_monai import DIRECTIONS_LPS_ZYX, agreement, table, unpacked
 from training.import_monai import import_bundle
-from training.import_monai import main as import_command
 from training.monai_bundle import Bundle, read_bundle
 from training.monai_config import BundleError
 
@@ -61,8 +61,12 @@ def store(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds ``both``: the bundle, imported from the command line, with the characteriser of this house."""
     store = tmp_path_factory.mktemp("store")
     shutil.copytree(ROOT / "model_store" / "lungnodule" / "0.2.0", store / "lungnodule" / "0.2.0")
-    assert import_command(import_arguments(folder, store)) == 0
+    assert import_command(*import_arguments(folder, store)) == 0
     return store
+
+
+def import_command(*arguments: str) -> int:
+    return training_command(["import-monai", *arguments])
 
 
 def import_arguments(folder: Path, store: Path) -> list[str]:
@@ -242,7 +246,7 @@ def test_it_is_served_alone_and_with_the_characteriser_of_this_house(store: Path
 
 @pytest.mark.parametrize("score", ["0.01", "1"])
 def test_an_operating_point_that_the_bundle_cannot_reach_is_refused(score: str, folder: Path, tmp_path: Path) -> None:
-    assert import_command([str(folder), "--store", str(tmp_path), "--operating-point", score]) == 2
+    assert import_command(str(folder), "--store", str(tmp_path), "--operating-point", score) == 2
     assert list(tmp_path.rglob("manifest.json")) == []
 
 
@@ -274,13 +278,18 @@ def test_torchscript_weights_are_read_and_pickles_are_not(bundle: Bundle) -> Non
 def test_a_model_that_is_there_is_not_overwritten(
     folder: Path, store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert import_command(import_arguments(folder, store)) == 2
+    assert import_command(*import_arguments(folder, store)) == 2
     assert "is there already" in capsys.readouterr().err
     verify_model(store / "both" / "1.0.0")
 
 
 def test_a_bundle_that_fails_leaves_no_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert import_command([str(tmp_path / "nowhere"), "--store", str(tmp_path), "--name", "none"]) == 2
-    assert import_command([str(folder), "--store", str(tmp_path), "--name", "none", "--with-characteriser", "a:1"]) == 2
+    assert import_command(str(tmp_path / "nowhere"), "--store", str(tmp_path), "--name", "none") == 2
+    assert (
+        training_command(
+            ["import-monai", str(folder), "--store", str(tmp_path), "--name", "none", "--with-characteriser", "a:1"]
+        )
+        == 2
+    )
     assert not (tmp_path / "none" / "1.0.0").exists()
     assert "neither a folder nor a zip file" in capsys.readouterr().err
