@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -25,13 +25,16 @@ _PREFIX = "lungnodule-uploads-"
 def process_folder(root: Path) -> Iterator[Path]:
     """Make the folder of this process under ``root``, once those that have lost their process are gone."""
     for lock in root.glob(f"{_PREFIX}*.lock"):
-        with lock.open("r+b") as file:
+        # It may be gone: its process ended in order meanwhile, or another that starts was faster.
+        with suppress(FileNotFoundError), lock.open("r+b") as file:
             if _locked(file):
                 _remove(lock)
     lock = root / f"{_PREFIX}{uuid.uuid4().hex}.lock"
-    with lock.open("xb") as file:
-        # Before the folder: whoever starts at the same time never sees one without the other.
+    unnamed = lock.with_suffix(".new")
+    with unnamed.open("xb") as file:
+        # Named only once it is locked: whoever starts at the same time would take it for a dead process's.
         _locked(file)
+        unnamed.rename(lock)
         folder = lock.with_suffix("")
         folder.mkdir(mode=0o700)
         try:

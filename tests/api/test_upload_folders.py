@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,20 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_uses_is_not
             assert (in_use / "scan").exists()
     finally:
         living.communicate("")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_that_start_and_end_at_once_leave_each_other_alone(tmp_path: Path) -> None:
+    """As the workers of one machine do; each removal is looked for while another's folder appears."""
+
+    def lives(_: int) -> None:
+        with process_folder(tmp_path) as folder:
+            (folder / "scan").write_bytes(b"scan")
+            assert (folder / "scan").exists()
+            assert folder.with_suffix(".lock").exists(), "nobody would remove the folder if this process were killed"
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lives, range(400))) == [None] * 400
     assert list(tmp_path.iterdir()) == []
 
 
