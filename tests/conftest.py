@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,10 @@ from hypothesis import settings
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
+
+if TYPE_CHECKING:
+    from tests.jobs.nursery import Nursery
+    from tests.jobs.postgres import Postgres
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,3 +49,22 @@ def tiny_model_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = tmp_path_factory.mktemp("model_store")
     write_tiny_model(store)
     return store
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """A process that forks services and workers quickly, since it has imported what they import."""
+    from tests.jobs.nursery import Nursery  # noqa: PLC0415 - most tests need none
+
+    made = Nursery()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL cluster of our own, on a port of its own."""
+    from tests.jobs.postgres import running_postgres  # noqa: PLC0415 - most tests need none
+
+    with running_postgres() as cluster:
+        yield cluster

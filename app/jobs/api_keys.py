@@ -111,11 +111,7 @@ class ApiKeys:
         """
         with self.database.transaction() as connection:
             at = self.database.now(connection)
-            before = self._valid(connection, name, at)
-            if not before:
-                raise OptionError(
-                    f"No valid key is called {name}. `lungnodule keys list` shows all.", code="key_unknown"
-                )
+            before = self._known(connection, name, at)
             newest = before[0]
             lasts_s = None if newest.expires_at is None else newest.expires_at - newest.created_at
             for key in before:
@@ -135,11 +131,7 @@ class ApiKeys:
         """
         with self.database.transaction() as connection:
             at = self.database.now(connection)
-            ended = self._valid(connection, name, at)
-            if not ended:
-                raise OptionError(
-                    f"No valid key is called {name}. `lungnodule keys list` shows all.", code="key_unknown"
-                )
+            ended = self._known(connection, name, at)
             ids = [key.id for key in ended]
             connection.execute(sa.update(api_keys).where(api_keys.c.id.in_(ids)).values(revoked_at=at))
             add_audit(connection, at, who, "key.revoke", None, key=name, keys=len(ended))
@@ -181,6 +173,12 @@ class ApiKeys:
         query = sa.select(api_keys).where(api_keys.c.name == name).order_by(api_keys.c.created_at.desc())
         found = connection.execute(self.database.locked_row(query)).mappings()
         return [key for row in found if (key := key_of(row)).state(at) is KeyState.VALID]
+
+    def _known(self, connection: sa.Connection, name: str, at: float) -> list[ApiKey]:
+        found = self._valid(connection, name, at)
+        if not found:
+            raise OptionError(f"No valid key is called {name}. `lungnodule keys list` shows all.", code="key_unknown")
+        return found
 
     def _insert(
         self, connection: sa.Connection, name: str, roles: list[Role], tenant: str, at: float, lasts_s: float | None

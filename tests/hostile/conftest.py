@@ -8,21 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.nursery import Nursery
-from tests.jobs.postgres import Postgres, running_postgres
 from tests.jobs.processes import Farm, farm
-
-
-@pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    made = Nursery()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres() as cluster:
-        yield cluster
 
 
 @pytest.fixture

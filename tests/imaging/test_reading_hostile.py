@@ -6,7 +6,6 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +21,9 @@ from app.imaging.errors import ScanError, UnreadableScan, UnsupportedFormat, Upl
 from app.imaging.inputs import ScanFile
 from app.imaging.reading import read_ct
 from app.phantom.dicom_series import write_dicom_series
+from tests.hostile.worlds import Spoil, element, header_with
 from tests.imaging.dicom_worlds import SMALL, options, tiny_ct, write_tiny
 
-Spoil = Callable[[bytes], bytes]
 _US = struct.Struct("<H")
 
 
@@ -43,18 +42,6 @@ def spoiled(folder: Path, spoil: Spoil, which: int = 3) -> list[Path]:
     paths = write_tiny(folder)
     paths[which].write_bytes(spoil(paths[which].read_bytes()))
     return paths
-
-
-def header_with(elements: bytes) -> Spoil:
-    """Put elements before StudyDate, well before the pixels."""
-    mark = b"\x08\x00\x20\x00DA"
-    return lambda data: data.replace(mark, elements + mark, 1)
-
-
-def element(group: int, number: int, vr: bytes, length: int, value: bytes = b"") -> bytes:
-    if vr in (b"OB", b"SQ", b"UN"):
-        return struct.pack("<HH2sHL", group, number, vr, 0, length) + value
-    return struct.pack("<HH2sH", group, number, vr, length) + value
 
 
 @pytest.mark.parametrize(

@@ -8,22 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.nursery import Nursery
-from tests.jobs.postgres import Postgres, fresh_database, running_postgres
+from tests.jobs.postgres import Postgres, fresh_database
 from tests.jobs.processes import Farm, farm
 from tests.jobs.s3 import S3, TestBucket, fresh_bucket, running_s3
-
-
-@pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    made = Nursery()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres() as cluster:
-        yield cluster
 
 
 @pytest.fixture
