@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.allocator import share_arenas
 from app.cli.exits import ExitCode, errors_in_one_line, fail
 from app.cli.setup import one_process_per_port, settings_with
 
@@ -39,6 +40,7 @@ def serve(
     """
     with errors_in_one_line():
         one_process_per_port()
+        share_arenas()
         import uvicorn
 
         from app.api.connection_guard import connection_limits, guarded_protocol

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.allocator import share_arenas
 from app.cli.exits import ExitCode, errors_in_one_line, fail
 from app.cli.setup import one_process_per_port, settings_with
 
@@ -43,6 +44,7 @@ def worker(
     """
     with errors_in_one_line():
         one_process_per_port()
+        share_arenas()
         stop = threading.Event()
         # Before the models are loaded, which takes a while.
         signal.signal(signal.SIGTERM, lambda *_: stop.set())

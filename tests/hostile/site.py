@@ -141,6 +141,16 @@ class Site:
         metrics = requests.get(f"{self.url}/metrics", timeout=60).text.splitlines()
         return said + [line for line in metrics if any(secret in line for secret in SECRETS)]
 
+    def arenas_of_threads(self, pid: int) -> int:
+        """Of glibc's, beside the main one: what a process maps from a border of 64 MiB on, reserved up to the next."""
+        size, found, before, used_from = 64 << 20, 0, 0, 0
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, access, _, _, _, *name = line.split()
+            start, end = (int(border, 16) for border in span.split("-"))
+            found += start == before and access == "---p" and end % size == 0 and not name and end - size == used_from
+            before, used_from = end, start
+        return found
+
     def stop(self) -> None:
         for process in self.running:
             if process.poll() is None:

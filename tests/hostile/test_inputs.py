@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
@@ -59,6 +60,19 @@ def test_nothing_was_made_of_what_was_not_whole(running: tuple[Site, subprocess.
         if case.row in (36, 37, 38):
             assert tried(case, made, process.pid, tmp_path).faults == ()
     assert made.get("/v1/jobs?limit=200").text.count('"id"') == before
+
+
+def test_threads_that_serve_at_once_share_their_memory(
+    running: tuple[Site, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """Else what each has held once stays its own, and the service grows for as long as it runs."""
+    made, process = running
+    case = next(case for case in HOSTILE if case.row == 11)
+    assert case.make is not None
+    files = case.make(tmp_path)
+    with ThreadPoolExecutor(12) as clients:
+        assert all(answer.status for answer in clients.map(lambda _: made.post("/v1/predict", files), range(24)))
+    assert made.arenas_of_threads(process.pid) <= 1
 
 
 @pytest.mark.parametrize("make", [program_in_the_preamble, name_that_is_a_program])
