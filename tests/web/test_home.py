@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import urllib.error
 from pathlib import Path
 
@@ -50,6 +51,25 @@ def test_nothing_of_the_patient_outlives_the_page(page: Page, workspace_service:
         assert canary not in kept
         assert canary not in seen
     assert page.evaluate("() => JSON.stringify({...localStorage})") == '{"lungnodule-theme":"light"}'
+
+
+def test_how_much_is_sent_is_seen_and_an_upload_can_be_stopped(page: Page, idle_service: str, phantom_folder: Path):
+    page.goto(f"{idle_service}/workspace/")
+    page.wait_for_selector(".drop")
+    before = get(f"{idle_service}/v1/jobs")["jobs"]
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 200_000}
+    page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
+    drop(page, ".drop", [phantom_folder])
+    card = page.locator(".sent")
+    bar = card.get_by_role("progressbar")
+    page.wait_for_function(
+        "() => { const bar = document.querySelector('.sent progress'); return bar && bar.value > 0.2; }"
+    )
+    assert float(bar.evaluate("(bar) => bar.value")) < 1
+    expect(card).to_contain_text(re.compile(r"Uploading: [1-9][0-9]? % of 2 MB"))
+    card.get_by_role("button", name="Stop the upload").click()
+    expect(card).to_contain_text("Upload stopped")
+    assert get(f"{idle_service}/v1/jobs")["jobs"] == before
 
 
 def test_what_cannot_be_used_is_refused_in_words(page: Page, workspace_service: str, tmp_path: Path):

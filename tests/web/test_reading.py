@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.web.person import fitted, get, open_reading, picture, pixels_of, place_of, wait_for_slices
+from tests.web.person import SELECTED, fitted, get, open_reading, picture, pixels_of, place_of, wait_for_slices
 
 MEASURE = np.array([0xE6, 0x9F, 0x00])
 
@@ -38,6 +39,20 @@ def instance_of(page: Page) -> int:
 
 def slice_of(page: Page, plane: str = "axial") -> int:
     return int(page.locator(f".plane[data-plane={plane}]").get_attribute("data-slice") or -1)
+
+
+def corners_of_the_box(page: Page) -> np.ndarray:
+    """[[top, left], [bottom, right]] on the axial canvas, of the finding that is chosen, once outlines are away."""
+    if page.get_by_role("button", name="Outlines on or off").get_attribute("aria-pressed") == "true":
+        press(page, "m")
+    lines = np.argwhere(pixels_of(picture(page), SELECTED))
+    return np.stack([lines.min(axis=0), lines.max(axis=0)])
+
+
+def point_under_the_pointer(page: Page) -> list[float]:
+    """In LPS mm, as the page says it."""
+    numbers = re.findall(r"[-\u2212]?[\d.]+", page.locator(".readout .place").inner_text())
+    return [float(number.replace("\u2212", "-")) for number in numbers]
 
 
 def press(page: Page, key: str) -> None:
@@ -135,16 +150,19 @@ def test_another_window_is_there_at_once_and_then_exactly(
             assert shown[y, x, 0] == pytest.approx(grey, abs=25)  # smoothing mixes in the neighbours' noise
 
 
-def test_dragging_the_right_button_changes_the_window_before_a_slab_arrives(reading: Page):
+@pytest.mark.parametrize("button", ["right", "left"])
+def test_dragging_changes_the_window_before_a_slab_arrives(reading: Page, button: Literal["left", "right"]):
+    if button == "left":
+        reading.keyboard.press("c")
     before = picture(reading).mean()
     reading.route("**/volume/slab**", lambda route: None)  # never answered
     box = reading.locator(".plane[data-plane=axial]").bounding_box()
     assert box is not None
     x, y = box["x"] + 300, box["y"] + 300
     reading.mouse.move(x, y)
-    reading.mouse.down(button="right")
+    reading.mouse.down(button=button)
     reading.mouse.move(x, y - 150, steps=4)
-    reading.mouse.up(button="right")
+    reading.mouse.up(button=button)
     assert picture(reading).mean() > before + 10
     expect(reading.locator(".plane[data-plane=axial]")).to_have_attribute("data-exact", "false")
     reading.unroute_all(behavior="ignoreErrors")
@@ -174,6 +192,48 @@ def test_zoom_keeps_what_is_under_the_pointer_and_fit_brings_it_back(reading: Pa
     assert not np.array_equal(picture(reading), whole)
     press(reading, "0")
     assert np.array_equal(picture(reading), whole)
+
+
+@pytest.mark.parametrize("how", ["middle button", "shift", "tool"])
+def test_the_picture_is_moved_with_the_pointer_and_so_is_what_lies_on_it(reading: Page, how: str):
+    boxed = corners_of_the_box(reading)
+    box = reading.locator(".plane[data-plane=axial]").bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    if how == "tool":
+        reading.get_by_role("button", name="Move the picture").click()
+    if how == "shift":
+        reading.keyboard.down("Shift")
+    button = "middle" if how == "middle button" else "left"
+    reading.mouse.move(x, y)
+    reading.mouse.down(button=button)
+    reading.mouse.move(x + 30, y - 20, steps=3)
+    reading.mouse.up(button=button)
+    reading.keyboard.up("Shift")
+    assert corners_of_the_box(reading) - boxed == pytest.approx(np.array([[-20, 30]] * 2), abs=1)
+
+
+def test_the_wheel_with_control_enlarges_about_the_pointer(reading: Page):
+    """Where the pointer stands the same point of the patient stays; the slice stays, too."""
+    z = slice_of(reading)
+    box = reading.locator(".plane[data-plane=axial]").bounding_box()
+    assert box is not None
+    boxed = corners_of_the_box(reading)
+    x, y = box["x"] + float(boxed[1, 1]), box["y"] + float(boxed[0, 0])
+    reading.mouse.move(x, y)
+    under = point_under_the_pointer(reading)
+    reading.keyboard.down("Control")
+    reading.mouse.wheel(0, -200)
+    reading.keyboard.up("Control")
+    wait_for_slices(reading)
+    # Sideways: the name of the finding, in the same colour above the box, does not grow.
+    (left, right), (wide_left, wide_right) = boxed[:, 1], corners_of_the_box(reading)[:, 1]
+    assert wide_right - wide_left == pytest.approx((right - left) * np.exp(200 / 300), abs=4)
+    assert wide_right == pytest.approx(right, abs=3)
+    reading.mouse.move(x + 1, y)
+    reading.mouse.move(x, y)
+    assert point_under_the_pointer(reading) == pytest.approx(under, abs=0.2)
+    assert slice_of(reading) == z
 
 
 def test_a_distance_is_measured_in_mm(reading: Page, volume):

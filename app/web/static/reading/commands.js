@@ -34,6 +34,8 @@ export function createCommands(words, { store, viewer, windows, step, decide, ma
     command("M", ["m"], words.contours, flip("contours")),
     command("X", ["x"], words.crosshair, flip("crosshair")),
     command("L", ["l"], words.measure, tool("measure")),
+    command("G", ["g"], words.move, tool("pan")),
+    command("C", ["c"], words.window, tool("window")),
     command("Esc", ["Escape"], words.clear, () => store.set({ measures: [], begun: null, tool: "point" })),
     command("+", ["+", "="], words.larger, () => viewer.zoomBy(active(), 1.25)),
     command("−", ["-"], words.smaller, () => viewer.zoomBy(active(), 0.8)),

@@ -49,6 +49,8 @@ export function createToolbar(words, { store, windows, commands }) {
       words.tool,
       button("l", words.short.measure, (state) => state.tool === "measure"),
       button("d", words.short.add, (state) => state.tool === "add"),
+      button("g", words.short.move, (state) => state.tool === "pan"),
+      button("c", words.short.window, (state) => state.tool === "window"),
     ),
     group(
       words.size,
