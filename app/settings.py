@@ -78,7 +78,9 @@ class Settings(BaseSettings):
         description="Answers 401 and 404 to one caller; 0: any. Unset: 120, any while access is off.",
     )
     pacs_tenant: str = Field(
-        default=DEFAULT_TENANT, pattern=NAME_PATTERN, description="Tenant of the jobs that come from a PACS."
+        default=DEFAULT_TENANT,
+        pattern=NAME_PATTERN,
+        description="Tenant of the jobs that come from a PACS, but for STOW-RS with a key or token of another tenant.",
     )
 
     model_store: Path = Field(default=Path("model_store"), description="Folder of <name>/<version>/manifest.json.")

@@ -115,6 +115,12 @@ class JobDesk:
         actor = named if _ACTOR.fullmatch(named) else "unnamed"
         return Who(actor, request_id)
 
+    def sending_tenant(self, request: Request) -> str | None:
+        """Whose what a PACS stores is; None is the tenant of the PACS, as for what comes by other ways than HTTP."""
+        identity = identity_of(request)
+        is_own = identity.name is None or identity.tenant == self.settings.pacs_tenant
+        return None if is_own else identity.tenant
+
 
 @contextmanager
 def open_desk(jobs: Jobs, draining: threading.Event) -> Iterator[JobDesk]:

@@ -47,7 +47,7 @@ class Handover:
     incoming
         Folder of this process in the store's ``incoming``.
     tenant
-        Whose the jobs are.
+        Whose the jobs are, unless the sender of a series had another.
     """
 
     shelf: Shelf
@@ -104,7 +104,7 @@ class Handover:
         """The same instances for the same model are the same job, however often and by whatever way they come."""
         told = [series["series_uid"], order.model, order.model_sha256, order.operating_point]
         key = "pacs:" + hashlib.sha256("\n".join([*told, *(path.name for path in files)]).encode()).hexdigest()
-        folder = Path(tempfile.mkdtemp(dir=self.incoming))
+        folder, tenant = Path(tempfile.mkdtemp(dir=self.incoming)), series["tenant"] or self.tenant
         try:
             for number, path in enumerate(files):
                 os.link(path, folder / f"{number:06d}")
@@ -112,10 +112,10 @@ class Handover:
             try:
                 whose = self.shelf.identity(series["id"], [path.name for path in files])
                 return self.intake.accept(
-                    folder, inputs, Request(order, Who("pacs", tenant=self.tenant), key, identity=whose)
+                    folder, inputs, Request(order, Who("pacs", tenant=tenant), key, identity=whose)
                 )
             except IdempotencyMismatch:
-                known = self.intake.job_of_key(key, self.tenant)
+                known = self.intake.job_of_key(key, tenant)
                 if known is None:  # erased at this moment
                     raise
                 # The same instances in other bytes, say with a corrected patient. The pixels are the same by DICOM's

@@ -63,7 +63,7 @@ class Shelf:
         """Make the folder."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def taken(self, path: Path, instance: Instance) -> Received:
+    def taken(self, path: Path, instance: Instance, *, tenant: str | None = None) -> Received:
         """A received file as it may be put: where the rule of its series says so, its patient is taken out of it now.
 
         Raises
@@ -71,12 +71,13 @@ class Shelf:
         InstanceRefused
             It cannot be de-identified.
         """
-        rule = self.config.rule(self._rule_of(instance.series_uid)) or self.config.rule(self._rule_for(instance))
+        known = self._rule_of(instance.series_uid, tenant)
+        rule = self.config.rule(known) or self.config.rule(self._rule_for(instance))
         if rule is None or rule.deidentify is None:
             return Received(path, instance, instance)
         return without_patient(path, instance, pseudonyms_in(self.root.parent), rule.deidentify.retained, self.limits)
 
-    def put(self, received: Sequence[Received], *, complete: bool = False) -> None:
+    def put(self, received: Sequence[Received], *, complete: bool = False, tenant: str | None = None) -> None:
         """Keep instances that a rule asks for, and let the others go; afterwards they outlive the power.
 
         Parameters
@@ -85,6 +86,8 @@ class Shelf:
             Their files are moved or removed.
         complete
             No more is expected of their series.
+        tenant
+            Of the sender, if it is not the tenant of the PACS: each gathers, and is answered for, its own.
 
         Raises
         ------
@@ -95,11 +98,12 @@ class Shelf:
         for one in received:
             by_series.setdefault(one.stored.series_uid, []).append(one)
         for together in by_series.values():
-            known = self._rule_of(together[0].stored.series_uid)
+            known = self._rule_of(together[0].stored.series_uid, tenant)
             # Once asked for, the rest of a series is taken whatever its headers say: the reader judges it as a whole.
             wanted = [one for one in together if known or self._rule_for(one.instance)]
             if wanted:
-                self._keep(wanted, known or self._rule_for(wanted[0].instance) or "", complete=complete)
+                rule = known or self._rule_for(wanted[0].instance) or ""
+                self._keep(wanted, rule, complete=complete, tenant=tenant)
             for one in together:
                 one.path.unlink(missing_ok=True)
 
@@ -139,31 +143,33 @@ class Shelf:
         rule = first_fitting(self.config.rules, instance.facts, thickness_known=instance.thickness_known)
         return rule.name if rule else None
 
-    def _rule_of(self, series_uid: str) -> str | None:
+    def _rule_of(self, series_uid: str, tenant: str | None) -> str | None:
         """Of a series that is there already, under its own UID or under the one that replaces it."""
         uids = [series_uid]
         if any(rule.deidentify for rule in self.config.rules):
             uids.append(pseudonyms_in(self.root.parent).uid(series_uid))
         with self.database.reading() as connection:
-            query = sa.select(pacs_series.c.rule).where(pacs_series.c.id.in_([series_id_of(uid) for uid in uids]))
+            query = sa.select(pacs_series.c.rule).where(
+                pacs_series.c.id.in_([series_id_of(uid, tenant) for uid in uids])
+            )
             names = list(connection.execute(query.order_by(pacs_series.c.last_at.desc())).scalars())
         return next((name for name in names if self.config.rule(name)), None)
 
-    def _keep(self, received: Sequence[Received], rule: str, *, complete: bool) -> None:
+    def _keep(self, received: Sequence[Received], rule: str, *, complete: bool, tenant: str | None) -> None:
         with full_disk_refused():
             for one in received:
                 _force(one.path)
             for _ in range(_RACES):
                 try:
-                    return self._write_down(received, rule, complete=complete)
+                    return self._write_down(received, rule, complete=complete, tenant=tenant)
                 except IntegrityError:  # somebody else began the same series at this moment
                     continue
         raise DatabaseUnavailable("Too many senders of the same series at once. Try again.", code="contention")
 
-    def _write_down(self, received: Sequence[Received], rule: str, *, complete: bool) -> None:
+    def _write_down(self, received: Sequence[Received], rule: str, *, complete: bool, tenant: str | None) -> None:
         """Rows and files together: while the series' row is held, nobody hands it over or removes it."""
         first = received[0].stored
-        series_id = series_id_of(first.series_uid)
+        series_id = series_id_of(first.series_uid, tenant)
         with self.database.transaction() as connection:
             at = self.database.now(connection)
             query = sa.select(pacs_series.c.state).where(pacs_series.c.id == series_id)
@@ -172,7 +178,7 @@ class Shelf:
                 connection.execute(
                     sa.insert(pacs_series).values(
                         id=series_id, study_uid=first.study_uid, series_uid=first.series_uid, rule=rule, state=OPEN,
-                        last_at=at, due_at=at,
+                        last_at=at, due_at=at, tenant=tenant,
                     )
                 )  # fmt: skip
             names = sa.select(pacs_instances.c.name).where(pacs_instances.c.series_id == series_id)
@@ -224,9 +230,10 @@ class Shelf:
         return len(orphans)
 
 
-def series_id_of(series_uid: str) -> str:
-    """Row and folder of a series: a hash, since a UID is the sender's text."""
-    return hashlib.sha256(series_uid.encode()).hexdigest()[:32]
+def series_id_of(series_uid: str, tenant: str | None) -> str:
+    """Row and folder of a series of a tenant: a hash, since a UID is the sender's text."""
+    told = series_uid if tenant is None else f"{tenant}\n{series_uid}"
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
 def _name_of(instance: Instance) -> str:

@@ -16,7 +16,7 @@ from app.jobs.records import State
 from app.jobs.tables import jobs
 from app.settings import Settings
 from tests.deploy.manifests import DEPLOY, documents, environments, pods
-from tests.jobs.conftest import database_url, postgres, postgres_url  # noqa: F401 - fixtures
+from tests.jobs.conftest import database_url, postgres_url  # noqa: F401 - fixtures
 from tests.jobs.installations import world
 
 SCHEMAS = "1.31"

@@ -61,7 +61,8 @@ async def store_instances(
 ) -> Response:
     """Stored means safe on the disk until the series is complete and has become a job.
 
-    This is no archive: a CT series that no rule asks for is answered as stored and let go.
+    The job belongs to the tenant of the key or token that the series came with. This is no archive: a CT series that
+    no rule asks for is answered as stored and let go.
     """
     return await _stored(request, service, desk, pacs, accept, None)
 
@@ -99,28 +100,28 @@ async def _stored(
         upload = await receive_related(request.stream(), dict(request.headers), folder, limits, _PART)
         if not upload.files:
             raise EmptyUpload("Send each instance as a part of its own.")
-        verdicts = await desk.run(_kept, pacs, upload.files, study_uid)
+        verdicts = await desk.run(_kept, pacs, upload.files, study_uid, desk.sending_tenant(request))
     media_type = accepted_type(accept)
     return Response(answer_body(verdicts, media_type), status_code=status_of(verdicts), media_type=media_type)
 
 
-def _kept(pacs: Pacs, files: list[InputFile], study_uid: str | None) -> list[Verdict]:
+def _kept(pacs: Pacs, files: list[InputFile], study_uid: str | None, tenant: str | None) -> list[Verdict]:
     """Judge each part, then keep all that may be kept at once."""
     verdicts, received = [], []
     for file in files:
         try:
-            one = _received(pacs, file.path, study_uid)
+            one = _received(pacs, file.path, study_uid, tenant)
         except InstanceRefused as refusal:
             sop_class_uid, sop_uid = identity_or_none(file.path) or (None, None)
             verdicts.append(Verdict(sop_class_uid, sop_uid, refusal.reason))
         else:
             received.append(one)
             verdicts.append(Verdict(one.instance.sop_class_uid, one.instance.sop_uid, None))
-    pacs.shelf.put(received)
+    pacs.shelf.put(received, tenant=tenant)
     return verdicts
 
 
-def _received(pacs: Pacs, path: Path, study_uid: str | None) -> Received:
+def _received(pacs: Pacs, path: Path, study_uid: str | None, tenant: str | None) -> Received:
     most = pacs.config.receive.max_instance_bytes
     if path.stat().st_size > most:
         raise InstanceRefused(
@@ -129,4 +130,4 @@ def _received(pacs: Pacs, path: Path, study_uid: str | None) -> Received:
     instance = read_instance(path)
     if study_uid is not None and instance.study_uid != study_uid:
         raise InstanceRefused(FailureReason.DOES_NOT_MATCH, "The instance is of another study.", code="other_study")
-    return pacs.shelf.taken(path, instance)
+    return pacs.shelf.taken(path, instance, tenant=tenant)
