@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from app.outbound import judged_addresses
 from app.pacs.config import DimseTarget
+from app.pacs.entity import Entity
 from app.pacs.errors import PacsTroubleError
 from app.pacs.returns import STORED
 
@@ -63,7 +63,7 @@ class DimseDestination:
     @contextmanager
     def _associated(self, sop_classes: Sequence[str]) -> Iterator[Association]:
         target = self.target
-        entity = AE(target.calling_ae_title)
+        entity = Entity(target.calling_ae_title)
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = target.timeout_s
         entity.connection_timeout = target.timeout_s
         for sop_class in sop_classes:

@@ -22,6 +22,7 @@ from pynetdicom.transport import AssociationSocket
 from app.imaging.errors import LungNoduleError
 from app.logs import described
 from app.pacs.config import Listener
+from app.pacs.entity import close_at_its_end
 from app.pacs.errors import FailureReason, InstanceRefused, ListenerUnavailable
 from app.pacs.instances import ACCEPTED_SYNTAXES, SOP_CLASSES, read_instance
 from app.pacs.shelf import Shelf
@@ -159,6 +160,7 @@ def _admit(event: Event, desk: _Desk) -> None:
     """Put a gate before each connection; it stays shut for one from another network than those listed."""
     settings = desk.settings
     connection: Any = event.assoc.dul.socket
+    close_at_its_end(connection)
     address = ip_address(event.address[0])  # type: ignore[attr-defined]
     is_known = any(address in network for network in settings.networks)
     if not is_known:

@@ -245,8 +245,6 @@ def test_a_wrong_password_is_told_as_such(orthanc: Orthanc, configured: Path, mo
     assert told.value.code == "pacs_denies_access"
 
 
-# pynetdicom leaves the socket of a connection that failed to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("way", [web, dimse])
 def test_an_archive_that_is_away_is_told_as_such(way: Any, orthanc: Orthanc, configured: Path) -> None:
     changes = {"url": f"http://127.0.0.1:{free_port()}/"} if way is web else {"port": free_port()}

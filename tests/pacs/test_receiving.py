@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import socket
 import struct
 import uuid
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,11 +18,11 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
-from pynetdicom import AE
 from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.pacs.config import Listener
+from app.pacs.entity import Entity
 from app.pacs.errors import FailureReason, ListenerUnavailable
 from app.pacs.listener import listening
 from app.pacs.shelf import OPEN
@@ -217,12 +215,19 @@ def world(tmp_path: Path) -> Iterator[PacsWorld]:
 @contextmanager
 def listener(world: PacsWorld, **changes: Any) -> Iterator[int]:
     settings = Listener.model_validate({"port": 0, "calling_ae_titles": ["CT1"], "idle_timeout_s": 20, **changes})
+    before = open_sockets()
     with listening(settings, world.pacs.shelf, world.pacs.scratch) as port:
         yield port
-    with warnings.catch_warnings():
-        # pynetdicom leaves the sockets of broken connections to the garbage collector.
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    until(lambda: open_sockets() <= before, "every connection is closed", 20)
+
+
+def open_sockets() -> set[str]:
+    """Of this process."""
+    found = set()
+    for file in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(str(file.readlink()))
+    return {what for what in found if what.startswith("socket:")}
 
 
 def test_a_scanner_sends_by_dimse(world: PacsWorld) -> None:
@@ -258,7 +263,7 @@ def test_nobody_else_may_send(world: PacsWorld, settings: dict[str, Any], called
 
 def send(port: int, dataset: Dataset, syntax: str) -> int | None:
     """C-STORE of one dataset as it is; None where the association was lost or the syntax refused."""
-    entity = AE("CT1")
+    entity = Entity("CT1")
     entity.add_requested_context(CTImageStorage, syntax)
     association = entity.associate("127.0.0.1", port, ae_title="LUNGNODULE")
     try:
@@ -302,6 +307,14 @@ def test_a_pdu_that_claims_four_gigabytes_is_not_waited_for(world: PacsWorld) ->
         peer.sendall(struct.pack(">BBL", 1, 0, 0xFFFFFFFF) + bytes(1000))
         with suppress(ConnectionResetError):
             assert peer.recv(1) == b""  # closed, not waiting for the rest
+        assert echoscu(port, called="LUNGNODULE", calling="CT1") == 0
+
+
+def test_a_peer_that_aborts_and_resets_leaves_no_socket_to_the_collector(world: PacsWorld) -> None:
+    with listener(world) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
+            peer.sendall(struct.pack(">BBLL", 7, 0, 4, 0))  # A-ABORT
         assert echoscu(port, called="LUNGNODULE", calling="CT1") == 0
 
 
