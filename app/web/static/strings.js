@@ -213,7 +213,7 @@ export const strings = {
       thin: "Single slices",
       thick: (thickness) => `MIP ${thickness} mm`,
       withKey: (what, key) => `${what} (${key})`,
-      short: { boxes: "Boxes", contours: "Outlines", crosshair: "Crosshair", invert: "Invert", measure: "Measure", add: "Add nodule", move: "Move", window: "Window", larger: "Zoom in", smaller: "Zoom out", whole: "Fit", enlarge: "Enlarge" },
+      short: { boxes: "Boxes", contours: "Outlines", crosshair: "Crosshair", invert: "Invert", measure: "Measure", add: "Add nodule", move: "Move", window: "Window", larger: "Zoom", smaller: "Zoom", whole: "Fit", enlarge: "Enlarge" },
       up: "One slice up; with Shift ten",
       down: "One slice down; with Shift ten",
       first: "First slice",
