@@ -92,9 +92,10 @@ class Soak:
         who = self.chance.choice(["service", "worker"])
         process = psutil.Process(self.processes[who].pid)
         self.children |= {child.pid: child.create_time() for child in process.children(recursive=True)}
+        # Counted before it happens: a client that is cut off looks at once whether that was a kill.
+        self.count(f"kills of the {who}")
         process.kill()
         self.processes[who].wait()
-        self.count(f"kills of the {who}")
         self.start(who)
 
     def sample(self) -> None:
