@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from app.jobs.database import Database
-from app.jobs.records import LIVE, Job, JobErased, State, UnknownJob
-from app.jobs.rows import job_of
+from app.jobs.ledger import Ledger
+from app.jobs.records import LIVE, Job, JobConflict, JobErased, State, UnknownJob
+from app.jobs.rows import Who, job_of
 from app.jobs.tables import batch_jobs, batches, jobs
 
 
@@ -66,6 +68,20 @@ def find_batch(database: Database, batch_id: str) -> Batch:
         )
         found = tuple((job_of(one), one["series"]) for one in connection.execute(query).mappings())
     return Batch(batch_id, row["created_at"], found, row["jobs"] - len(found), row["left_out"])
+
+
+def cancel_jobs_of(ledger: Ledger, batch_id: str, who: Who) -> None:
+    """Cancel every job of a batch that has not ended; asking twice changes nothing more.
+
+    Raises
+    ------
+    UnknownJob, JobErased
+        As `find_batch`.
+    """
+    for job, _ in find_batch(ledger.database, batch_id).jobs:
+        if job.state in LIVE:
+            with suppress(JobConflict, JobErased):  # it has ended, or was erased, at this moment
+                ledger.cancel(job.id, who)
 
 
 def locked_batch_of(database: Database, connection: sa.Connection, job_id: str) -> str | None:

@@ -149,6 +149,35 @@ def test_with_its_last_job_a_batch_is_erased(desk: Desk, series: Callable[..., S
     assert refused(desk.client.get(f"/v1/batches/{'0' * 32}")) == (404, "unknown_batch")
 
 
+def test_what_is_left_of_a_batch_is_cancelled(desk: Desk, series: Callable[..., Series]) -> None:
+    answered = desk.client.post("/v1/jobs", files=series(1)).json()
+    desk.work()
+    batch = post(desk, series(1, 2, 3))
+    assert batch["counts"] == {"succeeded": 1, "queued": 2}
+    shown = desk.client.delete(batch["link"])
+    assert shown.status_code == 200
+    assert (shown.json()["finished"], shown.json()["counts"]) == (True, {"succeeded": 1, "cancelled": 2})
+    assert desk.client.delete(batch["link"]).json() == shown.json()
+    desk.work()
+    assert desk.client.get(batch["link"]).json() == shown.json()
+    assert {job["answered_from"] for job in shown.json()["jobs"]} == {answered["id"], None}
+    assert refused(desk.client.delete(f"/v1/batches/{'0' * 32}")) == (404, "unknown_batch")
+
+
+def test_a_job_that_ends_meanwhile_keeps_its_answer(
+    desk: Desk, series: Callable[..., Series], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = post(desk, series(1, 2))
+    cancel = desk.jobs.ledger.cancel
+
+    def after_the_work(*asked: Any) -> Any:
+        desk.work()
+        return cancel(*asked)
+
+    monkeypatch.setattr(type(desk.jobs.ledger), "cancel", lambda _ledger, *asked: after_the_work(*asked))
+    assert desk.client.delete(batch["link"]).json()["counts"] == {"succeeded": 2}
+
+
 def test_the_same_content_twice_is_one_job(desk: Desk, series: Callable[..., Series], tmp_path: Path) -> None:
     volume = ("files", ("a.mha", mha(tmp_path)))
     batch = post(desk, [volume, ("files", ("b.mha", volume[1][1])), *series(1)])

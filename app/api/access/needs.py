@@ -80,6 +80,7 @@ NEEDS: Mapping[tuple[str, str], Need] = {
     ("POST", f"{_JOB}/pacs"): Need.SUBMIT,
     ("POST", "/v1/batches"): Need.SUBMIT,
     ("GET", "/v1/batches/{batch_id}"): Need.READ,
+    ("DELETE", "/v1/batches/{batch_id}"): Need.SUBMIT,
     ("POST", "/dicom-web/studies"): Need.SUBMIT,
     ("POST", "/dicom-web/studies/{study_uid}"): Need.SUBMIT,
     ("GET", "/v1/models"): Need.READ,

@@ -18,7 +18,7 @@ from app.api.routes.predict import ScanOptions, any_content, form_body, parse_fi
 from app.api.service import ServiceDependency
 from app.imaging.read_options import ReadOptions
 from app.jobs import intake
-from app.jobs.batches import find_batch
+from app.jobs.batches import cancel_jobs_of, find_batch
 from app.uploads import receive_upload
 
 router = APIRouter(tags=["jobs"])
@@ -77,6 +77,18 @@ async def create_batch(
 )
 async def show_batch(batch_id: str, request: Request, desk: DeskDependency) -> Response:
     """The state of each job, and what became none; `Retry-After` says when to look again."""
+    return await _shown(request, desk, batch_id)
+
+
+@router.delete(
+    "/v1/batches/{batch_id}",
+    summary="Cancel what is left of a batch",
+    response_model=BatchStatus,
+    responses=problem_responses(404, 410, 503),
+)
+async def cancel_batch(batch_id: str, request: Request, desk: DeskDependency) -> Response:
+    """Every job that has not ended is cancelled, as by its own DELETE; answers that are there stay."""
+    await desk.run(cancel_jobs_of, desk.jobs.ledger, batch_id, desk.who(request))
     return await _shown(request, desk, batch_id)
 
 
