@@ -39,6 +39,15 @@ def test_the_fuzzer_guided_by_coverage_runs_here(tmp_path: Path) -> None:
     assert "| manifest |" in report(tmp_path)
 
 
+def test_what_starts_the_fuzzer_may_be_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit on memory is the fuzzer's own, whatever this process holds."""
+    pytest.importorskip("atheris", reason="atheris is there for Linux only")
+    held = bytearray(700 << 20)
+    held[::4096] = b"x" * len(held[::4096])
+    monkeypatch.setattr("tests.hostile.fuzz.MEMORY_MIB", 600)
+    assert fuzz("manifest", 5.0, tmp_path)["crashes"] == []
+
+
 def test_the_inputs_to_begin_with_are_good(tmp_path: Path) -> None:
     """A target that refuses all of them would fuzz nothing but its first line."""
     assert set(TARGETS) == set(NAMES)

@@ -232,7 +232,7 @@ def test_the_wheel_with_control_enlarges_about_the_pointer(reading: Page):
     assert wide_right == pytest.approx(right, abs=3)
     reading.mouse.move(x + 1, y)
     reading.mouse.move(x, y)
-    assert point_under_the_pointer(reading) == pytest.approx(under, abs=0.2)
+    assert point_under_the_pointer(reading) == pytest.approx(under, abs=0.75)  # one pixel before
     assert slice_of(reading) == z
 
 

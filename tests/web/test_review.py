@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from pydicom.dataset import Dataset
 
 from tests.web.person import finished_job, fitted, get, open_reading, picture, place_of
@@ -45,6 +45,26 @@ def test_a_name_is_asked_for_before_anything_is_kept(reading: Page):
     assert reading.evaluate("() => document.activeElement.id") == reading.get_by_label("Reader's name").get_attribute(
         "id"
     )
+
+
+def test_the_question_for_a_name_stays_while_the_rest_arrives(page: Page, workspace_service: str, study: str):
+    """Review, outlines and candidates come when they do; what the reader was just told must not go under."""
+    waiting: list[Route] = []
+
+    def hold(route: Route) -> None:
+        waiting.append(route)
+
+    page.route("**/review", hold)
+    open_reading(page, workspace_service, study)
+    page.keyboard.press("a")
+    said_to_be_saved(page, "Enter the reader's name first")
+    with page.expect_response("**/review"):
+        waiting[0].continue_()
+    # Chosen anew, the findings are drawn anew.
+    page.locator(".plane[data-plane=axial]").focus()
+    page.keyboard.press("n")
+    expect(page.locator(".finding[aria-current]")).to_contain_text("Nodule 2")
+    said_to_be_saved(page, "Enter the reader's name first")
 
 
 def test_decisions_are_kept_and_there_again_after_a_reload(

@@ -46,7 +46,7 @@ export function createActions(words, { store, shown, review, bar, viewer, announ
   /** Save, and say so or say why not. */
   async function record(save, said) {
     if (!bar().named()) return announce(words.review.nameFirst);
-    bar().say(words.review.saving);
+    bar().saving();
     try {
       await save();
       announce(said);

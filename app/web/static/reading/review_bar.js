@@ -19,23 +19,38 @@ export function createReviewBar(words, { review, memory, onFinish }) {
     el("div", { class: "row" }, field(words.reviewer, name), finish),
     status,
   );
+  let total = 0;
+  // What was said of the review: until that changes, a message to the reader stays, whatever else arrives.
+  let told = null;
+  const state = () => {
+    const { decisions, added, finished, updated_at, reviewer } = review.state();
+    return review.exists() ? words.saved({ reviewer, decided: decisions.length, total, added: added.length, finished, at: updated_at }) : words.unsaved;
+  };
+  const say = (text) => {
+    told = state();
+    status.textContent = text;
+  };
   return {
     element,
     /** Whether there is a name; asks for one where there is none. */
     named: () => {
       if (memory.reviewer) return true;
-      status.textContent = words.nameFirst;
+      say(words.nameFirst);
       name.focus();
       return false;
     },
-    show: (total) => {
-      const { decisions, added, finished, updated_at, reviewer } = review.state();
+    show: (nodules) => {
+      total = nodules;
       if (document.activeElement !== name) name.value = memory.reviewer;
-      finish.disabled = finished;
-      status.textContent = review.exists() ? words.saved({ reviewer, decided: decisions.length, total, added: added.length, finished, at: updated_at }) : words.unsaved;
+      finish.disabled = review.state().finished;
+      if (state() === told) return;
+      told = state();
+      status.textContent = told;
     },
-    say: (text) => {
-      status.textContent = text;
+    saving: () => {
+      told = null;
+      status.textContent = words.saving;
     },
+    say,
   };
 }
