@@ -106,6 +106,7 @@ def test_operations_have_names_that_a_generated_client_can_use(document: dict[st
     assert sorted(names) == [
         "activate_model",
         "assess_nodules",
+        "cancel_batch",
         "cancel_job",
         "capabilities",
         "create_batch",
