@@ -72,7 +72,8 @@ def test_threads_that_serve_at_once_share_their_memory(
     files = case.make(tmp_path)
     with ThreadPoolExecutor(12) as clients:
         assert all(answer.status for answer in clients.map(lambda _: made.post("/v1/predict", files), range(24)))
-    assert made.arenas_of_threads(process.pid) <= 1
+    # 13 without sharing. One that outgrows 64 MiB goes on at another border, and is then counted there, too.
+    assert made.arenas_of_threads(process.pid) <= 3
 
 
 @pytest.mark.parametrize("make", [program_in_the_preamble, name_that_is_a_program])
