@@ -193,7 +193,7 @@ pacs_series = sa.Table(
     sa.Column("due_at", sa.Double, nullable=False),
     sa.Column("job_id", _ID),
     sa.Column("code", _CODE),
-    sa.Column("tenant", sa.String(48)),
+    sa.Column("tenant", _NAME),  # null: the one that the settings give to what a PACS sends
     sa.Index("pacs_series_due", "state", "due_at"),
     sa.Index("pacs_series_job", "job_id"),
 )

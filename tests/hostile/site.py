@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -143,13 +144,15 @@ class Site:
 
     def arenas_of_threads(self, pid: int) -> int:
         """Of glibc's, beside the main one: what a process maps from a border of 64 MiB on, reserved up to the next."""
-        size, found, before, used_from = 64 << 20, 0, 0, 0
+        size, spans = 64 << 20, []
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             span, access, _, _, _, *name = line.split()
             start, end = (int(border, 16) for border in span.split("-"))
-            found += start == before and access == "---p" and end % size == 0 and not name and end - size == used_from
-            before, used_from = end, start
-        return found
+            spans.append((start, end, access == "---p" and not name))
+        return sum(
+            is_reserved and used[1] == start and used[0] % size == 0 and end == used[0] + size
+            for used, (start, end, is_reserved) in pairwise(spans)
+        )
 
     def stop(self) -> None:
         for process in self.running:

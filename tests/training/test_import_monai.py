@@ -285,11 +285,7 @@ def test_a_model_that_is_there_is_not_overwritten(
 
 def test_a_bundle_that_fails_leaves_no_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert import_command(str(tmp_path / "nowhere"), "--store", str(tmp_path), "--name", "none") == 2
-    assert (
-        training_command(
-            ["import-monai", str(folder), "--store", str(tmp_path), "--name", "none", "--with-characteriser", "a:1"]
-        )
-        == 2
-    )
+    named = [str(folder), "--store", str(tmp_path), "--name", "none"]
+    assert import_command(*named, "--with-characteriser", "a:1") == 2
     assert not (tmp_path / "none" / "1.0.0").exists()
     assert "neither a folder nor a zip file" in capsys.readouterr().err

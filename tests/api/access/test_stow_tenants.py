@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.jobs.tables import pacs_series
+from app.pacs.instances import read_instance
 from tests.api.access.callers import Door, door
 from tests.pacs.pacs_worlds import write_series
 from tests.pacs.test_receiving import related
@@ -80,8 +81,6 @@ def test_what_comes_again_makes_no_second_job(here: Door, tmp_path: Path) -> Non
 
 def test_a_key_of_the_pacs_tenant_and_other_ways_in_fill_one_series(here: Door, tmp_path: Path) -> None:
     """A PACS that sends by STOW-RS what it has begun by C-STORE."""
-    from app.pacs.instances import read_instance  # noqa: PLC0415 - pydicom is slow to import
-
     paths = write_series(tmp_path / "ct", slices=40)
     pacs = here.client.app.state.pacs  # type: ignore[attr-defined]
     for number, path in enumerate(paths[:20]):
